@@ -1,0 +1,24 @@
+"""An exponential moving average of a network's weights."""
+
+from stages.lib.runtime import keras, tf
+
+
+class AveragedNetwork:
+    """A copy of `model` that holds the running average of its weights and batch statistics.
+
+    It starts as the first weights, and the decay grows as (1 + t) / (10 + t) to `decay`, so that the average is of use
+    from the first steps. decay 0 makes it a plain copy.
+    """
+
+    def __init__(self, model, decay: float):
+        self.decay = decay
+        self.source = model
+        self.model = keras.models.clone_model(model)
+        self.model.set_weights(model.get_weights())
+
+    def update(self, index) -> None:
+        """Moves the average after step `index` (int64 scalar)."""
+        t = tf.cast(index, tf.float32)
+        rate = 1.0 - tf.minimum(self.decay, (1.0 + t) / (10.0 + t))
+        for average, value in zip(self.model.weights, self.source.weights, strict=True):
+            average.assign_add(rate * (value - average))

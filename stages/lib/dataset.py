@@ -1,0 +1,105 @@
+"""The data set as the stages hand it on: a folder of uint8 shards, a manifest and the class names.
+
+    train-00000.npy   uint8 [n, height, width, channels], likewise val-*, test-*; loaded without pickles
+    manifest.parquet  one row per image, see SCHEMA; the k-th accepted row of a split is the k-th image of its shards
+    classes.json      the class names; a label is an index into this list
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.lib.terminal import UserError
+
+SPLITS = ("train", "val", "test")
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.int64()),  # 0, 1, ... in manifest order
+        ("source", pa.string()),  # path inside the data set, with forward slashes
+        ("label", pa.int32()),  # index into classes.json
+        ("class", pa.string()),
+        ("split", pa.string()),  # train, val, test; also for rejected images, where it is known
+        ("sha256", pa.string()),  # of the decoded pixels before resizing; null when the file cannot be decoded
+        ("width", pa.int32()),  # of the original, px
+        ("height", pa.int32()),
+        ("mode", pa.string()),  # of the original, in Pillow's terms: L, RGB, P, I;16, ...
+        ("mean", pa.float32()),  # of the image as stored, 0 to 255
+        ("std", pa.float32()),
+        ("reason", pa.string()),  # why it was left out; null when it was not
+    ]
+)
+
+
+class ShardWriter:
+    """Appends images [n, height, width, channels] of one split to files of about `shard_mib` MiB each."""
+
+    def __init__(self, folder: Path, split: str, shard_mib: float):
+        self.folder, self.split, self.shard_mib = folder, split, shard_mib
+        self.parts: list[np.ndarray] = []
+        self.shards = self.pending = 0
+
+    def append(self, images: np.ndarray) -> None:
+        if images.dtype != np.uint8 or images.ndim != 4:
+            raise ValueError(f"expected uint8 [n, height, width, channels], got {images.dtype} {list(images.shape)}")
+        per_shard = max(1, int(self.shard_mib * 2**20) // int(np.prod(images.shape[1:])))
+        while len(images):
+            room = per_shard - self.pending
+            self.parts.append(images[:room])
+            self.pending += len(images[:room])
+            images = images[room:]
+            if self.pending == per_shard:
+                self.close()
+
+    def close(self) -> None:
+        """Writes what is pending."""
+        if self.pending:
+            np.save(self.folder / f"{self.split}-{self.shards:05d}.npy", np.concatenate(self.parts))
+            self.shards += 1
+            self.parts, self.pending = [], 0
+
+
+def shard_paths(folder: str | Path, split: str) -> list[Path]:
+    """The shards of a split in order; an empty list when it has no images."""
+    return sorted(Path(folder).glob(f"{split}-[0-9]*.npy"))
+
+
+def iterate_shards(folder: str | Path, split: str) -> Iterator[np.ndarray]:
+    """Yields uint8 [n, height, width, channels], one shard in memory at a time."""
+    for path in shard_paths(folder, split):
+        yield np.load(path, allow_pickle=False)
+
+
+def read_images(folder: str | Path, split: str) -> np.ndarray:
+    """All images of a split, uint8 [n, height, width, channels]. Raises UserError when there are none."""
+    shards = list(iterate_shards(folder, split))
+    if not shards:
+        raise UserError(f"{folder} holds no {split} images: give the data set more, or raise ingest.{split}_fraction")
+    return np.concatenate(shards)
+
+
+def read_labels(folder: str | Path, split: str) -> np.ndarray:
+    """int32 [n], in the order of the split's shards."""
+    table = pq.read_table(Path(folder) / "manifest.parquet", columns=["split", "label", "reason"])
+    split_of, reason = table["split"].to_numpy(zero_copy_only=False), table["reason"].is_null().to_numpy()
+    return table["label"].to_numpy()[(split_of == split) & reason].astype(np.int32)
+
+
+def read_classes(folder: str | Path) -> list[str]:
+    """The class names, in the order of the labels."""
+    return json.loads((Path(folder) / "classes.json").read_text(encoding="utf-8"))
+
+
+def digest(folder: str | Path) -> str:
+    """sha256 over the names and bytes of all files in `folder`: equal data, equal digest."""
+    total = hashlib.sha256()
+    for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        total.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+    return total.hexdigest()

@@ -1,0 +1,147 @@
+"""Generators and discriminators, made of built-in layers only, so that a saved generator loads with Keras alone.
+
+A generator takes latents float32 [n, latent_dim] and labels int32 [n] and gives images float32 [n, height, width,
+channels] in -1..1; a discriminator takes images and labels and gives logits float32 [n].
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+
+from stages.lib.runtime import compute_in, keras
+
+Arch = Literal["conv", "article"]
+SMALLEST_SIDE = {"conv": 8, "article": 4}  # px
+
+
+def build_generator(
+    arch: Arch, shape: tuple[int, int, int], classes: int, latent_dim: int, width: int, conditional: bool, dtype="float32"
+):
+    """`conditional` False ignores the labels. dtype is the policy it computes in."""
+    with compute_in(dtype):
+        latents = keras.Input([latent_dim], name="latents")
+        labels = keras.Input([], dtype="int32", name="labels")
+        build = {"conv": _conv_generator, "article": _dense_generator}[arch]
+        images = build(latents, labels if conditional else None, shape, classes, width)
+        return keras.Model([latents, labels], images, name="generator")
+
+
+def build_discriminator(
+    arch: Arch, shape: tuple[int, int, int], classes: int, width: int, conditional: bool, dtype="float32"
+):
+    """`conditional` False ignores the labels. dtype is the policy it computes in."""
+    with compute_in(dtype):
+        images = keras.Input(shape, name="images")
+        labels = keras.Input([], dtype="int32", name="labels")
+        build = {"conv": _conv_discriminator, "article": _dense_discriminator}[arch]
+        logits = build(images, labels if conditional else None, classes, width)
+        return keras.Model([images, labels], logits, name="discriminator")
+
+
+def _conv_generator(latents, labels, shape, classes, width):
+    """Dense to a map of about a quarter of the side, then convolutions with class-conditional batch norm (de Vries et
+    al. 2017), each followed by a depth-to-space step (Shi et al. 2016) that doubles the side."""
+    layers = keras.layers
+    doublings = 3 if shape[0] > 40 else 2
+    side = math.ceil(shape[0] / 2**doublings)
+    channels = width * 4 // 3
+
+    def convolve(x, filters, kernel=3, **options):
+        options = {"kernel_initializer": "he_normal", **options}
+        return layers.Conv2D(filters, kernel, padding="same", **options)(x)
+
+    def normalise(x):
+        return layers.ReLU()(_conditional_batch_norm(x, labels, classes))
+
+    if labels is not None:
+        latents = layers.Concatenate()([latents, layers.Embedding(classes, 32)(labels)])
+    x = layers.Dense(side * side * channels, kernel_initializer="lecun_normal")(latents)
+    x = normalise(layers.Reshape([side, side, channels])(x))
+    for _ in range(doublings - 1):
+        x = normalise(_depth_to_space(convolve(x, 4 * width)))
+        x = normalise(convolve(x, width))
+    x = layers.LeakyReLU(0.2)(_depth_to_space(convolve(x, 4 * max(8, width // 6))))
+    x = convolve(x, shape[2], 5, kernel_initializer="lecun_normal")
+    x = layers.Activation("tanh", dtype="float32")(x)
+    spare = x.shape[1] - shape[0]
+    return layers.Cropping2D(((spare // 2, spare - spare // 2),) * 2)(x) if spare else x
+
+
+def _conv_discriminator(images, labels, classes, width):
+    """Space to depth, then three convolutions without any norm, a sum over the map, and a linear head with class
+    projection (Miyato & Koyama 2018)."""
+    layers = keras.layers
+
+    def convolve(x, filters, kernel=3, strides=1):
+        x = layers.Conv2D(filters, kernel, strides, padding="same", kernel_initializer="he_normal")(x)
+        return layers.LeakyReLU(0.2)(x)
+
+    odd = images.shape[1] % 2
+    x = layers.ZeroPadding2D(((0, odd), (0, odd)))(images) if odd else images
+    x = convolve(_space_to_depth(x), width)
+    if images.shape[1] > 40:
+        x = convolve(x, width, 4, 2)
+    x = convolve(x, 2 * width, 4, 2)
+    x = convolve(x, 2 * width)
+    features = layers.GlobalAveragePooling2D(dtype="float32")(x)
+    # A sum over the map divided by the root of its size keeps the variance of the logits independent of the size.
+    features = layers.Rescaling(float(x.shape[1]), dtype="float32")(features)
+    logits = layers.Dense(1, dtype="float32")(features)
+    if labels is not None:
+        prototypes = layers.Embedding(classes, features.shape[-1], embeddings_initializer="zeros", dtype="float32")(labels)
+        logits = layers.Add(dtype="float32")([logits, layers.Dot(axes=1, dtype="float32")([features, prototypes])])
+    return layers.Reshape([], dtype="float32")(logits)
+
+
+def _dense_generator(latents, labels, shape, classes, width):
+    """The dense generator of many tutorials, refined by two convolutions; `width` 48 gives the usual 256 and 512."""
+    layers = keras.layers
+    x = latents if labels is None else layers.Concatenate()([latents, layers.Embedding(classes, 32)(labels)])
+    for units in (width * 256 // 48, width * 512 // 48):
+        x = layers.BatchNormalization()(layers.LeakyReLU(0.2)(layers.Dense(units)(x)))
+    x = layers.Dense(int(np.prod(shape)), activation="tanh")(x)
+    x = layers.Reshape(shape)(x)
+    x = layers.LeakyReLU(0.2)(layers.Conv2D(32, 3, padding="same")(x))
+    x = layers.Conv2D(shape[2], 3, padding="same")(x)
+    return layers.Activation("tanh", dtype="float32")(x)
+
+
+def _dense_discriminator(images, labels, classes, width):
+    layers = keras.layers
+    x = layers.Flatten()(images)
+    if labels is not None:
+        x = layers.Concatenate()([x, layers.Embedding(classes, 32)(labels)])
+    for units in (width * 512 // 48, width * 256 // 48):
+        x = layers.Dropout(0.3)(layers.LeakyReLU(0.2)(layers.Dense(units)(x)))
+    return layers.Reshape([], dtype="float32")(layers.Dense(1, dtype="float32")(x))
+
+
+def _conditional_batch_norm(x, labels, classes):
+    layers = keras.layers
+    if labels is None:
+        return layers.BatchNormalization(momentum=0.98)(x)
+    x = layers.BatchNormalization(momentum=0.98, center=False, scale=False)(x)
+    filters = x.shape[-1]
+    scale = layers.Embedding(classes, filters, embeddings_initializer="ones")(labels)
+    shift = layers.Embedding(classes, filters, embeddings_initializer="zeros")(labels)
+    x = layers.Multiply()([x, layers.Reshape([1, 1, filters])(scale)])
+    return layers.Add()([x, layers.Reshape([1, 1, filters])(shift)])
+
+
+def _depth_to_space(x):
+    """[n, h, w, 4 c] -> [n, 2 h, 2 w, c]"""
+    _, height, width, channels = x.shape
+    x = keras.layers.Reshape([height, width, 2, 2, channels // 4])(x)
+    x = keras.layers.Permute([1, 3, 2, 4, 5])(x)
+    return keras.layers.Reshape([2 * height, 2 * width, channels // 4])(x)
+
+
+def _space_to_depth(x):
+    """[n, 2 h, 2 w, c] -> [n, h, w, 4 c]"""
+    _, height, width, channels = x.shape
+    x = keras.layers.Reshape([height // 2, 2, width // 2, 2, channels])(x)
+    x = keras.layers.Permute([1, 3, 2, 4, 5])(x)
+    return keras.layers.Reshape([height // 2, width // 2, 4 * channels])(x)

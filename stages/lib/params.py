@@ -1,0 +1,56 @@
+"""Reads one section of params.yaml into a typed, frozen model, or stops with one sentence that names the key."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stages.lib.terminal import UserError
+
+
+class Params(BaseModel):
+    """Base of every stage's params: unknown keys, NaN and infinity are errors, and values cannot be reassigned."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+P = TypeVar("P", bound=Params)
+
+
+def load_params(model: type[P], section: str, path: str | Path = "params.yaml") -> P:
+    """Returns `section` of the params file as `model`.
+
+    Numbers written as `1e-05`, which YAML 1.1 reads as a string (and which DVC writes), are accepted as numbers.
+
+    Raises UserError naming the key, the value found and what is allowed.
+    """
+    path = Path(path)
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} not found: run from the root of the project, where dvc.yaml is") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(document, dict) or not isinstance(document.get(section), dict):
+        raise UserError(f"{path} has no section `{section}:` with keys below it; see the README, Params")
+    try:
+        return model.model_validate(document[section])
+    except ValidationError as error:
+        sentences = [_sentence(model, section, problem) for problem in error.errors(include_url=False)]
+        raise UserError(f"{path}: " + "; ".join(sentences)) from None
+
+
+def _sentence(model: type[Params], section: str, problem: Any) -> str:
+    key = ".".join([section, *(str(part) for part in problem["loc"] if not str(part).startswith("function-"))])
+    if problem["type"] == "extra_forbidden":
+        return f"`{key}` is not a param; `{section}` takes {', '.join(model.model_fields)}"
+    if problem["type"] == "missing":
+        return f"`{key}` is missing"
+    if not problem["loc"]:  # a check across several keys: its message names them
+        return f"`{section}`: {problem['msg'].removeprefix('Value error, ')}"
+    return f"`{key}` is {problem['input']!r}: {_lower_first(problem['msg'].removeprefix('Value error, '))}"
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]

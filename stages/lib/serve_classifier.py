@@ -1,0 +1,32 @@
+"""The registered classifier as MLflow loads it (a "model from code"): uint8 images in, class probabilities out.
+
+It is copied into the registered model and imports nothing of this project.
+"""
+
+import json
+from pathlib import Path
+
+import mlflow
+import numpy as np
+
+
+class Classifier(mlflow.pyfunc.PythonModel):
+    """uint8 [n, height, width, channels] -> float64 [n, classes], rows that add up to 1."""
+
+    def load_context(self, context):
+        import keras
+
+        self.network = keras.models.load_model(context.artifacts["model"], compile=False)
+        self.classes = json.loads(Path(context.artifacts["classes"]).read_text(encoding="utf-8"))
+
+    def predict(self, context, model_input, params=None):
+        images = np.asarray(model_input)
+        expected = list(self.network.input_shape[1:])
+        if images.dtype != np.uint8 or list(images.shape[1:]) != expected:
+            raise ValueError(f"expected uint8 images [n, {expected}], got {images.dtype} {list(images.shape)}")
+        logits = self.network.predict(images, batch_size=512, verbose=0).astype(np.float64)
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+mlflow.models.set_model(Classifier())
