@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from stages.lib.averages import AveragedNetwork
-from stages.lib.gan_losses import discriminator_loss, generator_loss, gradient_penalty
+from stages.lib.gan_losses import Loss, discriminator_loss, generator_loss, gradient_penalty
 from stages.lib.runtime import keras, tf
-from stages.lib.schedules import learning_rate_factor
+from stages.lib.schedules import Schedule, learning_rate_factor
 
 
 class AdversarialStep:
@@ -23,9 +23,9 @@ class AdversarialStep:
         discriminator,
         *,
         steps: int,
-        loss: str,
+        loss: Loss,
         lr: float,
-        schedule: str,
+        schedule: Schedule,
         penalty: float,
         penalty_every: int,
         average: float,
@@ -74,10 +74,13 @@ class AdversarialStep:
             return 0.0
         return tf.cond(
             tf.equal(index % self.penalty_every, 0),
-            lambda: self.penalty
-            * self.penalty_every
-            * (
-                gradient_penalty(self.discriminator, real, labels) + gradient_penalty(self.discriminator, fake, labels)
+            lambda: (
+                self.penalty
+                * self.penalty_every
+                * (
+                    gradient_penalty(self.discriminator, real, labels)
+                    + gradient_penalty(self.discriminator, fake, labels)
+                )
             ),
             lambda: 0.0,
         )

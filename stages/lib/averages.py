@@ -11,7 +11,7 @@ class AveragedNetwork:
     """
 
     def __init__(self, model, decay: float):
-        self.decay = decay
+        self.decay = float(decay)
         self.source = model
         self.model = keras.models.clone_model(model)
         self.model.set_weights(model.get_weights())

@@ -1,12 +1,10 @@
-"""Training and applying a classifier: its step, its predictions."""
+"""Training a classifier: its step."""
 
 from __future__ import annotations
 
-import numpy as np
-
 from stages.lib.averages import AveragedNetwork
 from stages.lib.runtime import keras, tf
-from stages.lib.schedules import learning_rate_factor
+from stages.lib.schedules import Schedule, learning_rate_factor
 
 
 class ClassifierStep:
@@ -15,7 +13,15 @@ class ClassifierStep:
     metrics = ("loss", "accuracy")
 
     def __init__(
-        self, model, *, steps: int, lr: float, schedule: str, weight_decay: float, label_smoothing: float, average: float
+        self,
+        model,
+        *,
+        steps: int,
+        lr: float,
+        schedule: Schedule,
+        weight_decay: float,
+        label_smoothing: float,
+        average: float,
     ):
         self.model, self.steps, self.lr, self.schedule = model, steps, lr, schedule
         self.averaged = AveragedNetwork(model, average)
@@ -36,10 +42,3 @@ class ClassifierStep:
         self.averaged.update(index)
         hits = tf.equal(tf.argmax(logits, axis=-1, output_type=labels.dtype), labels)
         return loss, tf.reduce_mean(tf.cast(hits, tf.float32))
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities [n, classes] from logits, in float64 so that they add up to 1."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    exponentials = np.exp(shifted)
-    return exponentials / exponentials.sum(axis=1, keepdims=True)

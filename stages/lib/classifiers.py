@@ -6,19 +6,9 @@ from __future__ import annotations
 from typing import Literal
 
 from stages.lib.runtime import compute_in, keras
-from stages.lib.terminal import UserError
 
 Arch = Literal["compact", "article"]
 SMALLEST_SIDE = {"compact": 8, "article": 10}  # px
-
-
-def check_side(param: str, arch: str, side: int, smallest: int) -> None:
-    """Raises UserError when images of `side` px are too small for `arch`."""
-    if side < smallest:
-        raise UserError(
-            f"images are {side}x{side} px, and `{param}: {arch}` needs at least {smallest}x{smallest}: "
-            f"set `ingest.image_size` to {smallest} or more"
-        )
 
 
 def build_classifier(arch: Arch, shape: tuple[int, int, int], classes: int, width: int, dtype: str = "float32"):

@@ -1,8 +1,8 @@
 """The data set as the stages hand it on: a folder of uint8 shards, a manifest and the class names.
 
-    train-00000.npy   uint8 [n, height, width, channels], likewise val-*, test-*; loaded without pickles
-    manifest.parquet  one row per image, see SCHEMA; the k-th accepted row of a split is the k-th image of its shards
-    classes.json      the class names; a label is an index into this list
+train-00000.npy   uint8 [n, height, width, channels], likewise val-*, test-*; loaded without pickles
+manifest.parquet  one row per image, see SCHEMA; the k-th accepted row of a split is the k-th image of its shards
+classes.json      the class names; a label is an index into this list
 """
 
 import hashlib
@@ -69,6 +69,14 @@ def shard_paths(folder: str | Path, split: str) -> list[Path]:
     return sorted(Path(folder).glob(f"{split}-[0-9]*.npy"))
 
 
+def open_shards(folder: str | Path, split: str) -> list[np.ndarray]:
+    """The shards of a split as memory maps, uint8 [n, height, width, channels]: nothing is read before it is used."""
+    shards = [np.load(path, mmap_mode="r", allow_pickle=False) for path in shard_paths(folder, split)]
+    if not shards:
+        raise UserError(f"{folder} holds no {split} images: give the data set more, or raise ingest.{split}_fraction")
+    return shards
+
+
 def iterate_shards(folder: str | Path, split: str) -> Iterator[np.ndarray]:
     """Yields uint8 [n, height, width, channels], one shard in memory at a time."""
     for path in shard_paths(folder, split):
@@ -77,10 +85,7 @@ def iterate_shards(folder: str | Path, split: str) -> Iterator[np.ndarray]:
 
 def read_images(folder: str | Path, split: str) -> np.ndarray:
     """All images of a split, uint8 [n, height, width, channels]. Raises UserError when there are none."""
-    shards = list(iterate_shards(folder, split))
-    if not shards:
-        raise UserError(f"{folder} holds no {split} images: give the data set more, or raise ingest.{split}_fraction")
-    return np.concatenate(shards)
+    return np.concatenate(open_shards(folder, split))
 
 
 def read_labels(folder: str | Path, split: str) -> np.ndarray:
@@ -93,6 +98,16 @@ def read_labels(folder: str | Path, split: str) -> np.ndarray:
 def read_classes(folder: str | Path) -> list[str]:
     """The class names, in the order of the labels."""
     return json.loads((Path(folder) / "classes.json").read_text(encoding="utf-8"))
+
+
+def check_side(folder: str | Path, network: str, smallest: int) -> None:
+    """Raises UserError when the images are smaller than `smallest` px, which `network` (as in params.yaml) needs."""
+    side = open_shards(folder, "train")[0].shape[1]
+    if side < smallest:
+        raise UserError(
+            f"images are {side}x{side} px, and `{network}` needs at least {smallest}x{smallest}: "
+            f"set `ingest.image_size` to {smallest} or more"
+        )
 
 
 def digest(folder: str | Path) -> str:

@@ -6,12 +6,14 @@ i-th generated one, which must share their label.
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 from stages.lib.runtime import keras, tf
 
-LOSSES = ("bce", "hinge", "relativistic")
+Loss = Literal["bce", "hinge", "relativistic"]
 
 
-def discriminator_loss(loss: str, real, fake):
+def discriminator_loss(loss: Loss, real, fake):
     """The loss that the discriminator minimises.
 
     bce           -log sigmoid(real) - log(1 - sigmoid(fake))   (Goodfellow et al. 2014)
@@ -25,10 +27,10 @@ def discriminator_loss(loss: str, real, fake):
         return tf.reduce_mean(tf.nn.relu(1.0 - real)) + tf.reduce_mean(tf.nn.relu(1.0 + fake))
     if loss == "relativistic":
         return tf.reduce_mean(softplus(fake - real))
-    raise ValueError(f"loss {loss!r}, expected one of {', '.join(LOSSES)}")
+    raise ValueError(f"loss {loss!r}, expected one of {', '.join(get_args(Loss))}")
 
 
-def generator_loss(loss: str, real, fake):
+def generator_loss(loss: Loss, real, fake):
     """The loss that the generator minimises: non-saturating for bce, -fake for hinge, softplus(real - fake) for
     relativistic; sources as above."""
     softplus = keras.ops.softplus
@@ -38,7 +40,7 @@ def generator_loss(loss: str, real, fake):
         return -tf.reduce_mean(fake)
     if loss == "relativistic":
         return tf.reduce_mean(softplus(real - fake))
-    raise ValueError(f"loss {loss!r}, expected one of {', '.join(LOSSES)}")
+    raise ValueError(f"loss {loss!r}, expected one of {', '.join(get_args(Loss))}")
 
 
 def gradient_penalty(discriminator, images, labels):

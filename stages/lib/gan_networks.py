@@ -18,7 +18,13 @@ SMALLEST_SIDE = {"conv": 8, "article": 4}  # px
 
 
 def build_generator(
-    arch: Arch, shape: tuple[int, int, int], classes: int, latent_dim: int, width: int, conditional: bool, dtype="float32"
+    arch: Arch,
+    shape: tuple[int, int, int],
+    classes: int,
+    latent_dim: int,
+    width: int,
+    conditional: bool,
+    dtype="float32",
 ):
     """`conditional` False ignores the labels. dtype is the policy it computes in."""
     with compute_in(dtype):
@@ -91,7 +97,9 @@ def _conv_discriminator(images, labels, classes, width):
     features = layers.Rescaling(float(x.shape[1]), dtype="float32")(features)
     logits = layers.Dense(1, dtype="float32")(features)
     if labels is not None:
-        prototypes = layers.Embedding(classes, features.shape[-1], embeddings_initializer="zeros", dtype="float32")(labels)
+        prototypes = layers.Embedding(classes, features.shape[-1], embeddings_initializer="zeros", dtype="float32")(
+            labels
+        )
         logits = layers.Add(dtype="float32")([logits, layers.Dot(axes=1, dtype="float32")([features, prototypes])])
     return layers.Reshape([], dtype="float32")(logits)
 

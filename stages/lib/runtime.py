@@ -42,6 +42,7 @@ def _start_tensorflow() -> None:
             for gpu in tensorflow.config.list_physical_devices("GPU"):
                 tensorflow.config.experimental.set_memory_growth(gpu, True)
             tensorflow.config.experimental.enable_op_determinism()
+            tensorflow.get_logger().setLevel("ERROR")  # it warns of the many small networks that are built on purpose
         except BaseException:
             notes.seek(0)
             os.write(stderr, notes.read())

@@ -3,13 +3,15 @@
 They work on floats and on TensorFlow scalars.
 """
 
+from typing import Literal, get_args
+
 from stages.lib.runtime import tf
 
-SCHEDULES = ("one_cycle", "cosine", "constant", "linear_tail")
+Schedule = Literal["one_cycle", "cosine", "constant", "linear_tail"]
 
 
-def learning_rate_factor(schedule: str, progress):
-    """The factor in [0, 1] for `progress` in [0, 1]; schedule is one of SCHEDULES.
+def learning_rate_factor(schedule: Schedule, progress):
+    """The factor in [0, 1] for `progress` in [0, 1]; a float or a float32 scalar.
 
     one_cycle     linear from 0 to 1 over the first fifth, then linear to 0 (Smith & Topin 2018)
     cosine        half a cosine from 1 to 0 (Loshchilov & Hutter 2017)
@@ -25,4 +27,4 @@ def learning_rate_factor(schedule: str, progress):
         return tf.ones_like(progress)
     if schedule == "linear_tail":
         return 1.0 - 0.95 * tf.maximum(0.0, 2.0 * progress - 1.0)
-    raise ValueError(f"schedule {schedule!r}, expected one of {', '.join(SCHEDULES)}")
+    raise ValueError(f"schedule {schedule!r}, expected one of {', '.join(get_args(Schedule))}")

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 T = TypeVar("T")
 
-SECONDS_BETWEEN_LINES = 15  # without a terminal, progress is a plain line this often
+SECONDS_BETWEEN_LINES = 30  # without a terminal, progress is a plain line this often
 
 
 class UserError(Exception):

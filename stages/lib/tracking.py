@@ -30,6 +30,7 @@ import urllib.request
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -114,7 +115,12 @@ class Run:
             signature=signature,
             example=example,
             description=description,
-            tags=dict(tags),
+            tags={
+                **tags,
+                "git_commit": _git_commit(),
+                "dvc_experiment": os.environ.get("DVC_EXP_NAME", ""),
+                "data_hash": Path("data/validate/passed").read_text(encoding="utf-8").strip(),
+            },
             requirements=list(requirements),
         )
 
@@ -207,16 +213,21 @@ def stage_run(stage: str, params: Params) -> Iterator[Run]:
             _wait_for_delivery(root, folder)
 
 
+def pinned(packages: Sequence[str]) -> list[str]:
+    """Requirements with the versions installed here, for a registered model."""
+    return [f"{package}=={version(package)}" for package in packages]
+
+
 def stage_section(stage: str) -> str:
     """The section of params.yaml that a stage reads: `gan` for train_gan."""
     return stage.removeprefix("train_")
 
 
 def main_checkout() -> Path:
-    """The root of the project; for a DVC experiment in a throw-away copy, the root of the project it was copied from."""
+    """The root of the project; for a DVC experiment in a throw-away copy, the root of the one it was copied from."""
     here = Path.cwd()
-    # `dvc exp run` sets DVC_ROOT to the parent also for throw-away copies, and plain `dvc repro` keeps an inherited one:
-    # it says something about this folder only when this folder is such a copy.
+    # `dvc exp run` sets DVC_ROOT to the parent also for throw-away copies, and plain `dvc repro` keeps an inherited
+    # one: it says something about this folder only when this folder is such a copy.
     parent = os.environ.get("DVC_ROOT")
     if parent and here.is_relative_to(Path(parent).resolve() / ".dvc" / "tmp"):
         return Path(parent).resolve()
@@ -323,7 +334,9 @@ def _wait_for_delivery(root: Path, folder: Path) -> None:
             started = time.monotonic() + 10.0
         time.sleep(0.05)
     if folder.exists():
-        print(f"  tracking: MLflow did not take this run; it waits in {folder} and the next run delivers it", flush=True)
+        print(
+            f"  tracking: MLflow did not take this run; it waits in {folder} and the next run delivers it", flush=True
+        )
 
 
 def _sender_is_at_work(root: Path) -> bool:
@@ -501,8 +514,8 @@ class Delivery:
         with contextlib.suppress(mlflow.MlflowException):
             client.create_registered_model(name)
         versions = client.search_model_versions(f"name = '{name}'")
-        version = next((v.version for v in versions if v.tags.get("sha256") == event["sha256"]), None)
-        if version is None:
+        number = next((v.version for v in versions if v.tags.get("sha256") == event["sha256"]), None)
+        if number is None:
             trained_by = client.search_runs(
                 [self.state["experiment_id"]], f"tags.model_sha256 = '{event['sha256']}'", max_results=1
             )
@@ -525,7 +538,7 @@ class Delivery:
             )
             client.log_model_artifacts(model.model_id, str(saved))
             client.finalize_logged_model(model.model_id, "READY")
-            version = client.create_model_version(
+            number = client.create_model_version(
                 name,
                 source=f"models:/{model.model_id}",
                 run_id=run_id,
@@ -533,8 +546,8 @@ class Delivery:
                 description=event["description"],
                 model_id=model.model_id,
             ).version
-        client.set_registered_model_alias(name, "candidate", version)
-        client.log_batch(self.state["run_id"], tags=[mlflow.entities.RunTag(f"registered.{name}", str(version))])
+        client.set_registered_model_alias(name, "candidate", number)
+        client.log_batch(self.state["run_id"], tags=[mlflow.entities.RunTag(f"registered.{name}", str(number))])
 
 
 def _example(example: Mapping[str, Any]) -> Any:

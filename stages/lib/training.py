@@ -59,7 +59,7 @@ def train(
 ) -> Iterator[Report]:
     """Runs `steps` steps and yields a Report every `report_every` of them and after the last.
 
-    shards: the uint8 [n, height, width, channels] arrays that an epoch (0, 1, ...) reads; labels: int32, in their order.
+    shards: the uint8 [n, height, width, channels] arrays that an epoch (0, 1, ...) reads; labels: int32, in order.
     what: the name on the progress bar. blame: the params to look at when a loss is not finite.
     Raises UserError when a loss becomes NaN or infinite, and when there are fewer images than one batch.
     """
@@ -76,7 +76,9 @@ def train(
     per_epoch = steps_per_epoch(shards(0), batch_size)
     if per_epoch == 0:
         count = sum(len(shard) for shard in shards(0))
-        raise UserError(f"{what} has {count} training images, fewer than one batch of {batch_size}: lower the batch size")
+        raise UserError(
+            f"{what} has {count} training images, fewer than one batch of {batch_size}: lower the batch size"
+        )
     done, since_report, totals = 0, 0, np.zeros(len(step.metrics))
     with Progress(what, total=steps, unit="steps") as bar:
         for epoch in range(math.ceil(steps / per_epoch)):
@@ -86,7 +88,12 @@ def train(
                     count = min(STEPS_PER_CALL, len(batches), steps - done, report_every - since_report)
                     first = tf.constant(done, tf.int64)
                     sums = run_steps(images, window_labels, tf.constant(batches[:count]), first).numpy()
-                    batches, done, since_report, totals = batches[count:], done + count, since_report + count, totals + sums
+                    batches, done, since_report, totals = (
+                        batches[count:],
+                        done + count,
+                        since_report + count,
+                        totals + sums,
+                    )
                     if not np.isfinite(sums).all():
                         bad = [name for name, value in zip(step.metrics, sums, strict=True) if not np.isfinite(value)]
                         raise UserError(f"{' and '.join(bad)} became not finite in step {done} of {steps}: {blame}")

@@ -1,0 +1,130 @@
+"""Writes augmented versions of the train set once, so that every experiment on the classifier reuses them.
+
+Reads the train split of data/ingest, and data/validate/passed. Writes data/augment: `view-00`, `view-01`, ... with the
+same shards as the train split, image by image, and `before_after.png`.
+"""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from pydantic import Field
+
+from stages.lib import dataset, tracking
+from stages.lib.augmentations import (
+    Border,
+    Operation,
+    augment,
+    brightness,
+    contrast,
+    erasing,
+    flip,
+    noise,
+    shift_rotate_zoom,
+)
+from stages.lib.outputs import whole_folder
+from stages.lib.params import Params, load_params
+from stages.lib.pictures import image_grid
+from stages.lib.terminal import Progress, UserError, run_stage, say
+
+DATA = Path("data/ingest")
+PASSED = Path("data/validate/passed")
+OUTPUT = Path("data/augment")
+
+SHOWN_VIEWS, SHOWN_CLASSES = 8, 20  # in the picture
+
+
+class AugmentParams(Params):
+    views: int = Field(ge=1, le=1000)
+    flip: float = Field(ge=0, le=1)
+    shift: float = Field(ge=0, le=0.5)
+    rotation: float = Field(ge=0, le=180)
+    zoom: float = Field(ge=0, le=0.9)
+    border: Border
+    contrast: float = Field(ge=0, le=1)
+    brightness: float = Field(ge=0, le=1)
+    noise: float = Field(ge=0, le=255)
+    erasing: float = Field(ge=0, le=1)
+    erasing_area: float = Field(ge=0.02, le=1)
+    seed: int = Field(ge=0, lt=2**32)
+
+
+def operations(p: AugmentParams) -> dict[str, Operation]:
+    """What the params ask for, in order; empty when all is off."""
+    chosen = {}
+    if p.flip:
+        chosen["flip"] = flip(p.flip)
+    if p.shift or p.rotation or p.zoom:
+        chosen["shift, rotation, zoom"] = shift_rotate_zoom(p.shift, p.rotation, p.zoom, p.border)
+    if p.contrast:
+        chosen["contrast"] = contrast(p.contrast)
+    if p.brightness:
+        chosen["brightness"] = brightness(p.brightness)
+    if p.noise:
+        chosen["noise"] = noise(p.noise)
+    if p.erasing:
+        chosen["erasing"] = erasing(p.erasing, p.erasing_area)
+    return chosen
+
+
+def write_views(params: AugmentParams, output: Path) -> None:
+    """Writes the views of the train split below `output`, one shard in memory at a time."""
+    paths, chosen = dataset.shard_paths(DATA, "train"), list(operations(params).values())
+    with Progress("augment", total=params.views * len(paths), unit="shards") as bar:
+        for view in range(params.views):
+            folder, first = output / f"view-{view:02d}", 0
+            folder.mkdir()
+            for path in paths:
+                images = np.load(path, allow_pickle=False)
+                np.save(folder / path.name, augment(images, first, params.seed, view, chosen))
+                first += len(images)
+                bar.advance()
+
+
+def main() -> None:
+    params = load_params(AugmentParams, "augment")
+    if not PASSED.exists():
+        raise UserError(f"{PASSED} not found: run `dvc repro` from the start, or `python -m stages.validate`")
+    cv2.setNumThreads(1)  # an image is too small to share
+    with tracking.stage_run("augment", params) as run, whole_folder(OUTPUT) as output:
+        labels = dataset.read_labels(DATA, "train")
+        write_views(params, output)
+        draw_before_after(examples(output, labels), output / "before_after.png")
+        run.artifact(output / "before_after.png")
+        run.metrics({"train_images": len(labels), "views": params.views})
+    steps = ", ".join(operations(params)) or "everything off: copies"
+    say(
+        f"{params.views} augmented versions of {len(labels)} train images ({steps})",
+        f"before and after: {OUTPUT}/before_after.png",
+    )
+
+
+def examples(output: Path, labels: np.ndarray) -> dict[str, list[np.ndarray]]:
+    """For each class, its first train image [height, width, channels] and what became of it in the first views."""
+    folders = [DATA, *sorted(output.glob("view-*"))[:SHOWN_VIEWS]]
+    shards = {folder: dataset.open_shards(folder, "train") for folder in folders}
+    starts = np.cumsum([0, *map(len, shards[DATA])])
+    rows, names = {}, dataset.read_classes(DATA)
+    for label in np.unique(labels)[:SHOWN_CLASSES]:
+        number = int(np.argmax(labels == label))
+        shard = int(np.searchsorted(starts, number, side="right")) - 1
+        rows[names[label]] = [np.array(shards[folder][shard][number - starts[shard]]) for folder in folders]
+    return rows
+
+
+def draw_before_after(rows: dict[str, list[np.ndarray]], path: Path) -> None:
+    """Writes a picture with a row per class: the original, then its augmented versions."""
+    views = len(next(iter(rows.values()))) - 1
+    image_grid(
+        np.stack([image for images in rows.values() for image in images]),
+        path,
+        columns=1 + views,
+        row_labels=list(rows),
+        column_labels=["original", *(f"view {view}" for view in range(views))],
+        tile=72,
+        font_size=11,
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)

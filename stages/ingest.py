@@ -1,0 +1,183 @@
+"""Brings a data set to uint8 arrays: decodes, resizes, leaves out duplicates and splits by content.
+
+Reads  data/raw/${ingest.source}: a card, a folder or an archive of images
+Writes data/ingest/: shards per split, manifest.parquet, classes.json (see stages/lib/dataset.py) and preview.png
+"""
+
+import json
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import Field, model_validator
+
+from stages.lib import terminal, tracking
+from stages.lib.dataset import SCHEMA, SPLITS, ShardWriter
+from stages.lib.decode import decode_chunk
+from stages.lib.layout import Item, Source
+from stages.lib.outputs import whole_folder
+from stages.lib.params import Params, load_params
+from stages.lib.preview import write_preview
+from stages.lib.sources import open_source
+from stages.lib.splits import Splitter, processing_order
+from stages.lib.survey import Survey, limited, survey
+from stages.lib.terminal import UserError
+from stages.lib.workers import available_cores, ordered_map
+
+RAW, OUTPUT = Path("data/raw"), Path("data/ingest")
+SMALL = 3000  # images: decoded before worker processes would have started
+SHOWN = 5  # bad files that an error names
+
+
+class IngestParams(Params):
+    source: Annotated[str, Field(pattern=r"^[^/\\.][^/\\]*$")]
+    image_size: Annotated[int, Field(ge=8, le=1024)] | None
+    channels: Literal[1, 3] | None
+    fit: Literal["pad", "crop"]
+    val_fraction: Annotated[float, Field(ge=0, le=0.5)]
+    test_fraction: Annotated[float, Field(ge=0, le=0.5)]
+    limit_per_class: Annotated[int, Field(ge=1)] | None
+    max_bad_fraction: Annotated[float, Field(ge=0, le=1)]
+    shard_mib: Annotated[float, Field(ge=1, le=1024)]
+
+    @model_validator(mode="after")
+    def _leaves_train_images(self) -> "IngestParams":
+        if self.val_fraction + self.test_fraction > 0.9:
+            raise ValueError("val_fraction and test_fraction together must leave at least 0.1 for train")
+        return self
+
+
+def ingest(source: Source, params: IngestParams, folder: Path, workers: int) -> pa.Table:
+    """Decodes the images of `source` into shards in `folder`; the bytes are the same for any number of workers.
+
+    Returns the manifest: one row per file, accepted or not. Raises UserError when too many cannot be decoded, or a
+    class is left without train images.
+    """
+    items = sorted(limited(source.items, params.limit_per_class), key=lambda i: processing_order(i.split, i.source))
+    plan = survey(items, params.image_size or source.image_size, params.channels, params.fit)
+    splitter = Splitter({item.split or "" for item in items}, params.test_fraction, params.val_fraction)
+    try:
+        manifest = write_shards(items, source.classes, plan, splitter, params.shard_mib, folder, workers)
+    except ColourAmongGrey:
+        plan = plan._replace(target=plan.target._replace(channels=3), maybe_grey=False)
+        manifest = write_shards(items, source.classes, plan, splitter, params.shard_mib, folder, workers)
+    check(manifest, source.classes, params.max_bad_fraction)
+    others = pa.Table.from_pylist([{"source": path, "reason": reason} for path, reason in source.left_out], SCHEMA)
+    manifest = pa.concat_tables([manifest, others])
+    return manifest.set_column(0, SCHEMA.field("id"), pa.array(range(len(manifest)), pa.int64()))
+
+
+class ColourAmongGrey(Exception):
+    """The survey saw grey images only, and there are others."""
+
+
+def write_shards(
+    items: list[Item],
+    classes: list[str],
+    plan: Survey,
+    splitter: Splitter,
+    shard_mib: float,
+    folder: Path,
+    workers: int,
+) -> pa.Table:
+    """Appends the accepted images to the shards of their splits, and returns the manifest of `items`."""
+    for old in folder.glob("*.npy"):
+        old.unlink()
+    writers = {split: ShardWriter(folder, split, shard_mib) for split in SPLITS}
+    first_with: dict[bytes, Item] = {}
+    parts = []
+    chunks = [items[start : start + plan.chunk] for start in range(0, len(items), plan.chunk)]
+    payloads = ([item.payload for item in chunk] for chunk in chunks)
+    results = ordered_map(partial(decode_chunk, target=plan.target), payloads, workers if len(items) > SMALL else 1)
+    with terminal.Progress("decode", len(items), "images") as bar:
+        for chunk, (images, facts) in zip(chunks, results, strict=True):
+            if plan.maybe_grey and any(facts.colour):
+                raise ColourAmongGrey
+            splits = [item.split for item in chunk]
+            accepted: dict[str, list[int]] = {split: [] for split in SPLITS}
+            decoded = 0
+            for index, (item, sha256) in enumerate(zip(chunk, facts.sha256, strict=True)):
+                if sha256 is None:
+                    continue
+                plan.check_size(item.source, facts.width[index], facts.height[index])
+                splits[index] = split = splitter.assign(item.split, sha256)
+                first = first_with.setdefault(sha256, item)
+                if first is item:
+                    accepted[split].append(decoded)
+                else:
+                    other = f" (class {classes[first.label]})" if first.label != item.label else ""
+                    facts.reason[index] = f"duplicate of {first.source}{other}"
+                decoded += 1
+            for split, positions in accepted.items():
+                writers[split].append(images[positions])
+            columns = {
+                "source": [item.source for item in chunk],
+                "label": [item.label for item in chunk],
+                "class": [classes[item.label] for item in chunk],
+                "split": splits,
+                "sha256": [sha256 and sha256.hex() for sha256 in facts.sha256],
+                **{name: getattr(facts, name) for name in ("width", "height", "mode", "mean", "std", "reason")},
+            }
+            parts.append(pa.table({"id": pa.nulls(len(chunk), pa.int64()), **columns}, schema=SCHEMA))
+            bar.advance(len(chunk))
+    for writer in writers.values():
+        writer.close()
+    return pa.concat_tables(parts)
+
+
+def check(manifest: pa.Table, classes: list[str], max_bad_fraction: float) -> None:
+    """Raises UserError when too many images cannot be decoded, or a class has no train images."""
+    bad = manifest.filter(pc.is_null(manifest["sha256"])).select(["source", "reason"])
+    if len(bad) > max_bad_fraction * len(manifest):
+        listed = "; ".join(f"{row['source']}: {row['reason']}" for row in bad.slice(0, SHOWN).to_pylist())
+        more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+        raise UserError(
+            f"{len(bad)} of {len(manifest)} images cannot be decoded, and ingest.max_bad_fraction allows "
+            f"{max_bad_fraction:.2%}: {listed}{more}"
+        )
+    accepted = manifest.filter(pc.is_null(manifest["reason"]))
+    count = Counter(zip(accepted["class"].to_pylist(), accepted["split"].to_pylist(), strict=True))
+    for name in classes:
+        if not count[name, "train"]:
+            elsewhere = count[name, "val"] + count[name, "test"]
+            raise UserError(
+                f"class `{name}` is left without train images ({elsewhere} in val and test): add images of it, or "
+                f"lower ingest.val_fraction and ingest.test_fraction"
+            )
+
+
+def main() -> None:
+    params = load_params(IngestParams, "ingest")
+    with tracking.stage_run("ingest", params) as run:
+        with open_source(RAW / params.source) as source, whole_folder(OUTPUT) as folder:
+            manifest = ingest(source, params, folder, available_cores())
+            pq.write_table(manifest, folder / "manifest.parquet")
+            classes = json.dumps(source.classes, ensure_ascii=False, indent=1)
+            (folder / "classes.json").write_text(classes + "\n", encoding="utf-8")
+            write_preview(folder, source.classes)
+        counts = Counter(manifest.filter(pc.is_null(manifest["reason"]))["split"].to_pylist())
+        left_out = Counter(kind_of(reason) for reason in manifest["reason"].drop_null().to_pylist())
+        run.metrics({f"{split}_images": counts[split] for split in SPLITS} | {"left_out": left_out.total()})
+        run.artifact(OUTPUT / "preview.png")
+    shape = "x".join(str(n) for n in np.load(next(OUTPUT.glob("train-*.npy")), mmap_mode="r").shape[1:])
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.most_common()) or "nothing"
+    terminal.say(
+        f"ingest: {counts.total():,} images of {len(source.classes)} classes, {shape}: "
+        + ", ".join(f"{split} {counts[split]:,}" for split in SPLITS),
+        f"left out: {reasons}" + (f"; see `reason` in {OUTPUT}/manifest.parquet" if left_out else ""),
+        f"look at {OUTPUT}/preview.png",
+    )
+
+
+def kind_of(reason: str) -> str:
+    """The reason without what differs from file to file."""
+    return "duplicates" if reason.startswith("duplicate of") else reason.split(":")[0]
+
+
+if __name__ == "__main__":
+    terminal.run_stage(main)

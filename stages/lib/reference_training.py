@@ -1,0 +1,69 @@
+"""Training the reference network: a classifier of fixed design."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from stages.lib.classification import ClassifierStep
+from stages.lib.classifiers import build_classifier
+from stages.lib.network_files import copy_in_float32
+from stages.lib.runtime import compute_dtype, seed_everything
+from stages.lib.training import Report, train
+
+WIDTH = 32
+
+
+class ReferenceTraining:
+    """Trains the reference network: one recipe for the reference and for the classifier on generated images.
+
+    shards: uint8 [n, height, width, channels] each; labels: int32 in their order. `reports` runs the training;
+    `network` is then the result, in float32.
+    """
+
+    def __init__(
+        self,
+        shards: list[np.ndarray],
+        labels: np.ndarray,
+        classes: int,
+        *,
+        steps: int,
+        batch_size: int,
+        lr: float,
+        seed: int,
+    ):
+        seed_everything(seed)
+        self.shards, self.labels, self.classes, self.seed = shards, labels, classes, seed
+        self.batch_size, self.steps = min(batch_size, len(labels)), steps
+        self.step = ClassifierStep(
+            build_classifier("compact", self.shape, classes, WIDTH, compute_dtype("auto")),
+            steps=steps,
+            lr=lr,
+            schedule="one_cycle",
+            weight_decay=0.02,
+            label_smoothing=0.1,
+            average=0.0,
+        )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.shards[0].shape[1:]
+
+    @property
+    def network(self):
+        build = lambda: build_classifier("compact", self.shape, self.classes, WIDTH)  # noqa: E731
+        return copy_in_float32(self.step.model, build)
+
+    def reports(self, what: str, blame: str) -> Iterator[Report]:
+        return train(
+            self.step,
+            lambda epoch: self.shards,
+            self.labels,
+            batch_size=self.batch_size,
+            steps=self.steps,
+            report_every=max(1, self.steps // 10),
+            seed=self.seed,
+            what=what,
+            blame=blame,
+        )

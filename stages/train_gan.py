@@ -1,0 +1,136 @@
+"""Trains the generator against a discriminator on the train images as they are, and keeps the best one by the Frechet
+distance to the validation images.
+
+Reads  data/ingest (train, val), data/reference/model.keras
+Writes data/train_gan/: generator.keras, history.csv, metrics.json (validation), samples/ over time, curves.png
+"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from stages.lib import terminal, tracking
+from stages.lib.adversarial import AdversarialStep
+from stages.lib.dataset import check_side, open_shards, read_classes, read_images, read_labels
+from stages.lib.figures import learning_curves
+from stages.lib.gan_losses import Loss
+from stages.lib.gan_networks import SMALLEST_SIDE, Arch, build_discriminator, build_generator
+from stages.lib.generation import draw_latents, generate
+from stages.lib.generative_metrics import frechet_distance
+from stages.lib.network_files import copy_in_float32, save_network
+from stages.lib.outputs import whole_folder, write_metrics, write_table
+from stages.lib.params import Params, load_params
+from stages.lib.pictures import image_grid
+from stages.lib.reference_space import ReferenceSpace
+from stages.lib.runtime import Precision, compute_dtype, seed_everything
+from stages.lib.schedules import Schedule
+from stages.lib.training import train
+
+DATA, REFERENCE, OUTPUT = Path("data/ingest"), Path("data/reference/model.keras"), Path("data/train_gan")
+SAMPLES_PER_CLASS, SHOWN_CLASSES = 12, 20
+
+
+class GanParams(Params):
+    arch: Arch
+    loss: Loss
+    conditional: bool
+    width: int = Field(ge=4, le=1024)
+    latent_dim: int = Field(ge=1, le=4096)
+    steps: int = Field(ge=1, le=10**8)
+    batch_size: int = Field(ge=2, le=65_536)
+    lr: float = Field(gt=0, le=1)
+    schedule: Schedule
+    penalty: float = Field(ge=0, le=1000)
+    penalty_every: int = Field(ge=1, le=1000)
+    average: float = Field(ge=0, lt=1)
+    evaluate_every: int = Field(ge=1)
+    evaluate_images: int = Field(ge=2, le=100_000)
+    precision: Precision
+    seed: int = Field(ge=0, lt=2**31)
+
+
+def main() -> None:
+    params = load_params(GanParams, "gan")
+    shards, labels, classes = open_shards(DATA, "train"), read_labels(DATA, "train"), read_classes(DATA)
+    shape, batch_size = shards[0].shape[1:], min(params.batch_size, len(labels))
+    check_side(DATA, f"gan.arch: {params.arch}", SMALLEST_SIDE[params.arch])
+    val_images, val_labels = read_images(DATA, "val"), read_labels(DATA, "val")
+    shown = np.repeat(np.arange(min(len(classes), SHOWN_CLASSES), dtype=np.int32), SAMPLES_PER_CLASS)
+    shown_latents = draw_latents(len(shown), params.latent_dim, params.seed)
+
+    def build(dtype: str = "float32"):
+        return build_generator(
+            params.arch, shape, len(classes), params.latent_dim, params.width, params.conditional, dtype
+        )
+
+    with tracking.stage_run("train_gan", params) as run, whole_folder(OUTPUT) as folder:
+        (folder / "samples").mkdir()
+        space = ReferenceSpace(REFERENCE)
+        chosen = np.random.default_rng(params.seed).permutation(len(val_labels))[: params.evaluate_images]
+        real_features, _ = space(val_images[chosen])
+        latents = draw_latents(len(chosen), params.latent_dim, params.seed + 1)
+        seed_everything(params.seed)
+        dtype = compute_dtype(params.precision)
+        step = AdversarialStep(
+            build(dtype),
+            build_discriminator(params.arch, shape, len(classes), params.width, params.conditional, dtype),
+            **params.model_dump(
+                include={"steps", "loss", "lr", "schedule", "penalty", "penalty_every", "average", "seed"}
+            ),
+        )
+        averaged = step.averaged.model
+        history: list[dict[str, float]] = []
+        best_fd, best_step, best_weights = math.inf, 0, averaged.get_weights()
+        for report in train(
+            step,
+            lambda epoch: shards,
+            labels,
+            batch_size=batch_size,
+            steps=params.steps,
+            report_every=params.evaluate_every,
+            seed=params.seed,
+            what="train gan",
+            blame="lower gan.lr or raise gan.penalty",
+        ):
+            features, probabilities = space(generate(averaged, latents, val_labels[chosen]))
+            scores = {
+                "val_fd": frechet_distance(features, real_features),
+                "val_label_accuracy": float(np.mean(probabilities.argmax(axis=1) == val_labels[chosen])),
+            }
+            history.append({"step": report.step} | report.means | scores)
+            run.metrics(report.means | scores, step=report.step)
+            grid = folder / "samples" / f"step-{report.step:06d}.png"
+            image_grid(
+                generate(averaged, shown_latents, shown), grid, SAMPLES_PER_CLASS, row_labels=classes[:SHOWN_CLASSES]
+            )
+            run.artifact(grid, "samples")
+            if scores["val_fd"] < best_fd:
+                best_fd, best_step, best_weights = scores["val_fd"], report.step, averaged.get_weights()
+        averaged.set_weights(best_weights)
+        network = copy_in_float32(averaged, build)
+        features, probabilities = space(generate(network, latents, val_labels[chosen]))
+        metrics = {
+            "val_fd": frechet_distance(features, real_features),
+            "val_label_accuracy": float(np.mean(probabilities.argmax(axis=1) == val_labels[chosen])),
+            "best_step": best_step,
+            "weights": network.count_params(),
+        }
+        save_network(network, folder / "generator.keras")
+        write_table(folder / "history.csv", history)
+        write_metrics(folder / "metrics.json", {"gan": metrics})
+        panels = {"loss": ["d_loss", "g_loss"], "mean logit": ["d_real", "d_fake"], "Frechet distance": ["val_fd"]}
+        learning_curves(history, "step", panels, folder / "curves.png", mark=best_step)
+        run.metrics({f"best/{name}": value for name, value in metrics.items()}, step=params.steps)
+        run.artifact(folder / "curves.png")
+        run.model(folder / "generator.keras")
+    terminal.say(
+        f"generator: Frechet distance {metrics['val_fd']:.2f} to the validation images, best in step {best_step} of "
+        f"{params.steps}; {metrics['val_label_accuracy']:.1%} of its images show the class they should",
+        f"look at {OUTPUT}/samples/ and {OUTPUT}/curves.png",
+    )
+
+
+if __name__ == "__main__":
+    terminal.run_stage(main)
