@@ -71,6 +71,8 @@ def _imported(node: ast.AST) -> list[str]:
         return [alias.name for alias in node.names]
     if isinstance(node, ast.ImportFrom) and node.module:
         return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "find_spec":  # a file of a package is read
+        return [ast.literal_eval(node.args[0])]
     return []
 
 

@@ -26,7 +26,7 @@ from stages.lib.reference_training import ReferenceTraining
 
 DATA, REFERENCE, OUTPUT = Path("data/ingest"), Path("data/reference/model.keras"), Path("data/evaluate")
 CNN, GAN = Path("data/train_cnn/model.keras"), Path("data/train_gan/generator.keras")
-SHOWN_CLASSES, SHOWN_MISTAKES = 20, 24
+SHOWN_CLASSES, SHOWN_MISTAKES, SHOWN_NEIGHBOURS = 20, 24, 12
 SERVING_REQUIREMENTS = ("keras", "numpy", "pandas", "tensorflow")
 
 
@@ -113,12 +113,11 @@ def main() -> None:
             count = min(params.images, len(labels), train_count)
             chosen = np.sort(random.permutation(len(labels))[:count])
             train_chosen = np.sort(random.permutation(train_count)[:count])
-            train_images = pick(train_shards, train_chosen)
             fake_labels = random.choice(read_labels(DATA, "train"), count)
             fake = generate(generator, draw_latents(count, generator.input_shape[0][1], params.seed), fake_labels)
             fake_features, fake_probabilities = space(fake)
             test_features, test_probabilities = space(images[chosen])
-            train_features, _ = space(train_images)
+            train_features, _ = space(pick(train_shards, train_chosen))
 
             metrics = {
                 "cnn": classifier_metrics(probabilities, labels),
@@ -136,7 +135,8 @@ def main() -> None:
                 [{"class": classes[a], "predicted": classes[b]} for a, b in zip(labels, predicted, strict=True)],
             )
             draw_classifier(folder, images, labels, probabilities, classes)
-            draw_generator(folder, generator, classes, params.seed, fake, fake_features, train_images, train_features)
+            draw_samples(folder, generator, classes, params.seed)
+            draw_neighbours(folder, fake[:SHOWN_NEIGHBOURS], fake_features[:SHOWN_NEIGHBOURS], train_shards, space)
             report = write_report(metrics, len(labels), count)
             (folder / "report.md").write_text(report, encoding="utf-8")
         for name, values in metrics.items():
@@ -183,17 +183,25 @@ def draw_classifier(folder: Path, images, labels, probabilities, classes: list[s
     )
 
 
-def draw_generator(folder: Path, generator, classes, seed: int, fake, fake_features, real, real_features) -> None:
-    """Samples per class, and generated images beside the train images nearest to them in the reference space."""
+def draw_samples(folder: Path, generator, classes: list[str], seed: int) -> None:
+    """Generated images, a row per class."""
     shown = np.repeat(np.arange(min(len(classes), SHOWN_CLASSES)), 12)
     samples = generate(generator, draw_latents(len(shown), generator.input_shape[0][1], seed + 1), shown)
     image_grid(samples, folder / "samples.png", columns=12, row_labels=classes[:SHOWN_CLASSES], tile=48)
-    first = slice(0, min(12, len(fake)))
-    neighbours, _ = generative.nearest(fake_features[first], real_features)
+
+
+def draw_neighbours(folder: Path, fake, fake_features, train_shards: list[np.ndarray], space: ReferenceSpace) -> None:
+    """Generated images beside the train images nearest to them in the reference space, of the whole train set."""
+    nearest, shortest = np.zeros_like(fake), np.full(len(fake), np.inf)
+    for shard in train_shards:
+        features, _ = space(shard)
+        index, distance = generative.nearest(fake_features, features)
+        closer = distance < shortest
+        nearest[closer], shortest[closer] = shard[index[closer]], distance[closer]
     image_grid(
-        np.concatenate([fake[first], real[neighbours]]),
+        np.concatenate([fake, nearest]),
         folder / "neighbours.png",
-        columns=len(neighbours),
+        columns=len(fake),
         row_labels=["generated", "nearest train image"],
         title="generated images and the train images nearest to them in the reference space",
     )

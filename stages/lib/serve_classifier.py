@@ -6,11 +6,12 @@ It is copied into the registered model and imports nothing of this project.
 import json
 from pathlib import Path
 
-import mlflow
 import numpy as np
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
 
 
-class Classifier(mlflow.pyfunc.PythonModel):
+class Classifier(PythonModel):
     """uint8 [n, height, width, channels] -> float64 [n, classes], rows that add up to 1."""
 
     def load_context(self, context):
@@ -29,4 +30,4 @@ class Classifier(mlflow.pyfunc.PythonModel):
         return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
-mlflow.models.set_model(Classifier())
+set_model(Classifier())

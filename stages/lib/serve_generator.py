@@ -6,11 +6,12 @@ It is copied into the registered model and imports nothing of this project.
 import json
 from pathlib import Path
 
-import mlflow
 import numpy as np
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
 
 
-class Generator(mlflow.pyfunc.PythonModel):
+class Generator(PythonModel):
     """A table with the columns `class` (name) and `seed` (integer) -> uint8 [rows, height, width, channels].
 
     A row's image depends on its class and seed alone.
@@ -33,4 +34,4 @@ class Generator(mlflow.pyfunc.PythonModel):
         return np.clip(np.round((images + 1.0) * 127.5), 0, 255).astype(np.uint8)
 
 
-mlflow.models.set_model(Generator())
+set_model(Generator())

@@ -311,11 +311,14 @@ def _probe(uri: str) -> None:
     )
 
 
+_senders: list[subprocess.Popen] = []
+
+
 def start_sender(root: Path) -> None:
     """Starts the process that delivers the outbox; it ends at once when another one is at work."""
     log = (root / ".visionloop" / "sender.log").open("a", encoding="utf-8")
     with log:
-        subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "stages.lib.tracking", str(root)],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -324,6 +327,7 @@ def start_sender(root: Path) -> None:
             cwd=root,  # a throw-away copy is removed while the sender still works
             env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": str(Path(__file__).parents[2])},
         )
+    _senders.append(process)  # it outlives this process on purpose, and Python warns of those it forgets
 
 
 def _wait_for_delivery(root: Path, folder: Path) -> None:

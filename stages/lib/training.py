@@ -24,7 +24,9 @@ STEPS_PER_CALL = 16  # between two looks at the losses, at the progress bar and 
 class Step(Protocol):
     """One update of a network's weights."""
 
-    metrics: tuple[str, ...]
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of what a call returns."""
 
     def __call__(self, images: Any, labels: Any, index: Any) -> tuple[Any, ...]:
         """images uint8 [batch, height, width, channels], labels int32 [batch], index int64 [] -> scalars."""
