@@ -175,11 +175,11 @@ def draw_classifier(folder: Path, images, labels, probabilities, classes: list[s
     image_grid(
         images[worst] if len(worst) else images[:1],
         folder / "mistakes.png",
-        columns=8,
+        columns=6,
         captions=[f"{classes[labels[i]]} > {classes[predicted[i]]}" for i in worst] if len(worst) else ["no mistake"],
         title="most confident mistakes: class > prediction",
-        tile=112,
-        font_size=11,
+        tile=144,
+        font_size=12,
     )
 
 
@@ -187,7 +187,7 @@ def draw_samples(folder: Path, generator, classes: list[str], seed: int) -> None
     """Generated images, a row per class."""
     shown = np.repeat(np.arange(min(len(classes), SHOWN_CLASSES)), 12)
     samples = generate(generator, draw_latents(len(shown), generator.input_shape[0][1], seed + 1), shown)
-    image_grid(samples, folder / "samples.png", columns=12, row_labels=classes[:SHOWN_CLASSES], tile=48)
+    image_grid(samples, folder / "samples.png", columns=12, row_labels=classes[:SHOWN_CLASSES], tile=64)
 
 
 def draw_neighbours(folder: Path, fake, fake_features, train_shards: list[np.ndarray], space: ReferenceSpace) -> None:
@@ -202,6 +202,7 @@ def draw_neighbours(folder: Path, fake, fake_features, train_shards: list[np.nda
         np.concatenate([fake, nearest]),
         folder / "neighbours.png",
         columns=len(fake),
+        tile=64,
         row_labels=["generated", "nearest train image"],
         title="generated images and the train images nearest to them in the reference space",
     )

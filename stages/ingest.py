@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from stages.lib import terminal, tracking
-from stages.lib.dataset import SCHEMA, SPLITS, ShardWriter
+from stages.lib.dataset import SCHEMA, SPLITS, ShardWriter, digest
 from stages.lib.decode import decode_chunk
 from stages.lib.layout import Item, Source
 from stages.lib.outputs import whole_folder
@@ -163,6 +163,7 @@ def main() -> None:
         counts = Counter(manifest.filter(pc.is_null(manifest["reason"]))["split"].to_pylist())
         left_out = Counter(kind_of(reason) for reason in manifest["reason"].drop_null().to_pylist())
         run.metrics({f"{split}_images": counts[split] for split in SPLITS} | {"left_out": left_out.total()})
+        run.dataset(params.source, digest(OUTPUT), {"images": counts.total(), "classes": len(source.classes)})
         run.artifact(OUTPUT / "preview.png")
     shape = "x".join(str(n) for n in np.load(next(OUTPUT.glob("train-*.npy")), mmap_mode="r").shape[1:])
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.most_common()) or "nothing"

@@ -90,7 +90,7 @@ def main() -> None:
         tables, classes = read_tables(DATA, params.classes), dataset.read_classes(DATA)
         files, images, shapes = tables["files"], tables["images"], tables["shards"]["shape"]
         data_hash = dataset.digest(DATA)
-        run.dataset(DATA.as_posix(), data_hash, {"images": len(images), "classes": len(classes)})
+        run.dataset(tracking.source_name(), data_hash, {"images": len(images), "classes": len(classes)})
         expected = expectations(params, classes, shapes[0] if len(shapes) else "missing")
         outcomes, docs = evaluate(expected, tables, NAMES)
         failed = [outcome for outcome in outcomes if not outcome.success]

@@ -2,11 +2,16 @@
 
 import hashlib
 import json
+import os
 import shutil
+import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -73,3 +78,28 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(ROOT / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def user_environment() -> dict[str, str]:
+    """The environment of somebody who has set nothing, with this Python and its programs first on the PATH."""
+    ours = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_", "VISIONLOOP_"))}
+    return ours | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def mlflow_client(uri: str) -> Any:
+    """Reads what is at a tracking URI."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what MLflow warns of when it loads its stores is not ours to mend
+        import mlflow
+
+        client = mlflow.MlflowClient(uri)
+        client.search_experiments(max_results=1)
+        client.search_registered_models(max_results=1)
+    return client
+
+
+def end_sender(root: Path) -> None:
+    """Ends the process that delivers the outbox of the project at `root`, which would wait a while for more."""
+    for process in psutil.process_iter(["cmdline"]):
+        if (process.info["cmdline"] or [])[1:] == ["-m", "stages.lib.tracking", str(root)]:
+            process.terminate()

@@ -160,6 +160,16 @@ def _plain(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
 
 
+# The page takes its style from the web; this makes it readable, marks included, where there is none.
+PLAIN_STYLE = """
+body { font-family: sans-serif; }
+td, th { padding: 0.25em 0.8em; text-align: left; }
+i.fas { font-style: normal; }
+i.fa-check-circle::before { content: "\\2713"; color: green; }
+i.fa-times::before { content: "\\2717"; color: red; }
+"""
+
+
 def _data_docs(gx: Any, outcomes: Sequence[Outcome], results: list[dict[str, Any]]) -> str:
     """One page for all results, without the time, random ids, and links to pages that only a whole site has."""
     from great_expectations.core import ExpectationSuiteValidationResult, expectationValidationResultSchema
@@ -188,6 +198,7 @@ def _data_docs(gx: Any, outcomes: Sequence[Outcome], results: list[dict[str, Any
     uuids = re.findall(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", page)
     for number, uuid in enumerate(dict.fromkeys(uuids)):
         page = page.replace(uuid, f"element-{number}")
+    page = page.replace("</head>", f"<style>{PLAIN_STYLE}</style></head>", 1)
     return page.replace(" / __none__", "").replace("__none__", "not recorded")
 
 

@@ -24,7 +24,7 @@ def learning_curves(
                 values = [row[column] for row in history]
                 axis.plot(steps, values, color=colour, label=column, marker=marker, markersize=3)
             axis.axvline(mark, color="grey", linestyle=":", linewidth=1, label=f"best {x}")
-            axis.xaxis.get_major_locator().set_params(integer=True)
+            axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
             axis.set(xlabel=x, ylabel=label)
             axis.legend(fontsize=8)
 
@@ -32,12 +32,14 @@ def learning_curves(
 def confusion_picture(matrix: np.ndarray, classes: Sequence[str], path: Path) -> None:
     """Rows are labels and add up to 100%; counts stand in the cells of up to 20 classes."""
     from matplotlib.colors import PowerNorm
+    from matplotlib.ticker import PercentFormatter
 
     count = len(classes)
-    side = min(12.0, 2.6 + 0.42 * count)
     names = [_short(name) for name in classes]
+    longest = 0.07 * max(map(len, names))  # in
+    side = min(12.0, 1.8 + 0.42 * count + longest)
     step = max(1, count // 50)
-    upright = max(map(len, names)) * 0.07 > step * (side - 2) / count  # 0.07 in per letter against the width of a cell
+    upright = longest > step * (side - 1.2 - longest) / count  # the width of a cell
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     with _figure(side + 0.8, side, path) as figure:
         axis = figure.subplots()
@@ -53,7 +55,14 @@ def confusion_picture(matrix: np.ndarray, classes: Sequence[str], path: Path) ->
         axis.set_yticks(range(0, count, step), names[::step], **style)
         axis.set(xlabel="predicted class", ylabel="class")
         axis.set_title(f"{np.trace(matrix):,} of {matrix.sum():,} test images right", fontsize=10)
-        figure.colorbar(image, ax=axis, label="share of the class", shrink=0.8, ticks=[0, 0.01, 0.05, 0.2, 0.5, 1])
+        figure.colorbar(
+            image,
+            ax=axis,
+            label="share of the class",
+            shrink=0.8,
+            ticks=[0, 0.02, 0.1, 0.3, 0.6, 1],
+            format=PercentFormatter(1),
+        )
 
 
 def reliability_picture(confidence: np.ndarray, share: np.ndarray, count: np.ndarray, error: float, path: Path) -> None:

@@ -28,7 +28,7 @@ def kernel_distance(a: np.ndarray, b: np.ndarray, *, subsets: int, subset_size: 
     """Mean and standard error over subsets of the unbiased squared maximum mean discrepancy with the kernel
     (x.y / d + 1)^3 (Binkowski et al. 2018, "KID"); around 0, and at times below, for sets of one distribution."""
     random = np.random.default_rng(seed)
-    size = min(subset_size, len(a) // 2, len(b) // 2)
+    size = max(2, min(subset_size, len(a) // 2, len(b) // 2))
     values = []
     for _ in range(subsets):
         x = a[random.choice(len(a), size, replace=False)]

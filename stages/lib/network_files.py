@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from stages.lib.runtime import keras
 
@@ -12,7 +13,7 @@ LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold
 
 
 def save_network(network, path: str | Path) -> None:
-    """Writes a `.keras` file without the times that Keras puts into it."""
+    """Writes a `.keras` file without the times and memory addresses that Keras puts into it."""
     path = Path(path)
     dated = path.with_name(f"dated-{path.name}")
     keras.saving.save_model(network, dated)
@@ -21,8 +22,23 @@ def save_network(network, path: str | Path) -> None:
             content = source.read(name)
             if name == "metadata.json":
                 content = json.dumps(json.loads(content) | {"date_saved": ""}, sort_keys=True).encode()
+            if name == "config.json":
+                content = _number_shared_objects(content)
             target.writestr(zipfile.ZipInfo(name, LONG_AGO), content)
     dated.unlink()
+
+
+def _number_shared_objects(config: bytes) -> bytes:
+    """Keras marks objects that several layers share, such as their dtype policy, with their memory address; here they
+    are numbered in the order in which they occur."""
+    numbers: dict[int, int] = {}
+
+    def number(part: dict[str, Any]) -> dict[str, Any]:
+        if "shared_object_id" in part:
+            part["shared_object_id"] = numbers.setdefault(part["shared_object_id"], len(numbers) + 1)
+        return part
+
+    return json.dumps(json.loads(config, object_hook=number)).encode()
 
 
 def load_network(path: str | Path):

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from stages.lib.terminal import UserError
 
@@ -13,6 +13,13 @@ class Params(BaseModel):
     """Base of every stage's params: unknown keys, NaN and infinity are errors, and values cannot be reassigned."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("input should be a value, not true or false")
+        return value
 
 
 P = TypeVar("P", bound=Params)
@@ -30,7 +37,7 @@ def load_params(model: type[P], section: str, path: str | Path = "params.yaml") 
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} not found: run from the root of the project, where dvc.yaml is") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that does not exist
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict) or not isinstance(document.get(section), dict):
         raise UserError(f"{path} has no section `{section}:` with keys below it; see the README, Params")

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -27,9 +28,8 @@ tf: Any = _Lazy("tensorflow")
 keras: Any = _Lazy("keras")
 
 
+@cache
 def _start_tensorflow() -> None:
-    if "keras" in sys.modules:
-        return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # TensorFlow writes notes about CPU features and absent GPUs straight to file descriptor 2, whatever the log level.
     with tempfile.TemporaryFile() as notes:

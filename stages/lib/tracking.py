@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import http.client
 import json
 import os
 import shutil
@@ -61,10 +62,14 @@ class Run:
         self.folder, self.files = folder, 0
         self.lock = threading.Lock()
         if folder:
-            (folder / "files").mkdir(parents=True)
-            self.events: IO[str] = (folder / "events.jsonl").open("a", encoding="utf-8")
+            # Moved into the outbox once it is locked: there, the sender takes an unlocked one for that of a dead stage.
+            new = folder.parents[1] / "new" / folder.name
+            (new / "files").mkdir(parents=True)
+            self.events: IO[str] = (new / "events.jsonl").open("a", encoding="utf-8")
             # Held until this process ends, however it ends: so the sender knows a running stage from a killed one.
             fcntl.flock(self.events, fcntl.LOCK_EX)
+            folder.parent.mkdir(exist_ok=True)
+            new.rename(folder)
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Records one number per name; step is the training step or epoch."""
@@ -246,11 +251,15 @@ def pipeline_execution() -> str:
     return uuid.uuid4().hex[:12]
 
 
+def source_name() -> str:
+    """The entry of data/raw that the data set comes from."""
+    return str((yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")).get("ingest") or {}).get("source"))
+
+
 def _record_validated_data(run: Run) -> None:
-    passed, params = Path("data/validate/passed"), Path("params.yaml")
-    if passed.exists() and params.exists():
-        source = str((yaml.safe_load(params.read_text(encoding="utf-8")).get("ingest") or {}).get("source"))
-        run.dataset(source, passed.read_text(encoding="utf-8").strip(), {})
+    passed = Path("data/validate/passed")
+    if passed.exists():
+        run.dataset(source_name(), passed.read_text(encoding="utf-8").strip(), {})
 
 
 @contextmanager
@@ -289,7 +298,7 @@ def _system_metrics(run: Run) -> Iterator[None]:
 def _probe(uri: str) -> None:
     """Raises UserError when nothing answers at a tracking URI with a host."""
     parts = urlsplit(uri)
-    if not parts.hostname:
+    if not parts.hostname and parts.scheme not in ("http", "https"):
         return
     problem: Exception
     try:
@@ -301,12 +310,12 @@ def _probe(uri: str) -> None:
             if port:
                 socket.create_connection((parts.hostname, port), timeout=PROBE_SECONDS).close()
         return
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         problem = error
     reason = getattr(problem, "reason", problem)
     raise UserError(
-        f"MLflow does not answer at MLFLOW_TRACKING_URI={parts.scheme}://{parts.hostname}"
-        f"{f':{parts.port}' if parts.port else ''} ({reason}): start it, unset the variable to use mlflow.db here, or "
+        f"MLflow does not answer at MLFLOW_TRACKING_URI={parts.scheme}://{parts.netloc.rpartition('@')[2]} "
+        f"({reason}): start it, unset the variable to use mlflow.db here, or "
         "set VISIONLOOP_TRACKING=later to go on and deliver to it with the next run"
     )
 
@@ -377,7 +386,9 @@ def deliver_outbox(root: Path) -> None:
         last_work = time.monotonic()
         while time.monotonic() - last_work < IDLE_SECONDS:
             for folder in sorted(path for path in outbox.glob("*") if path.is_dir()):
-                delivery = deliveries.setdefault(folder, Delivery(folder))
+                if folder not in deliveries:
+                    deliveries[folder] = Delivery(folder)
+                delivery = deliveries[folder]
                 if time.monotonic() < delivery.not_before:
                     continue
                 try:
@@ -418,7 +429,9 @@ class Delivery:
         for position, event in events:
             self._send(event)
             self.state["bytes"] = position
-            (self.folder / "delivered.json").write_text(json.dumps(self.state))
+            whole = self.folder / "delivered.new"
+            whole.write_text(json.dumps(self.state))
+            whole.replace(self.folder / "delivered.json")
         if not running:
             if "run_id" in self.state and not self.state.get("ended"):
                 self._client().set_terminated(self.state["run_id"], "KILLED")
@@ -502,7 +515,11 @@ class Delivery:
         experiment_id = (
             experiment.experiment_id
             if experiment
-            else client.create_experiment(event["experiment"], artifact_location=event["artifacts"])
+            else client.create_experiment(
+                event["experiment"],
+                artifact_location=event["artifacts"],
+                tags={"mlflow.experimentKind": "custom_model_development"},  # or the UI shows agents and prompts
+            )
         )
         tags = {key: value for key, value in event["tags"].items() if value}
         run = client.create_run(experiment_id, event["time"], tags, event["name"])

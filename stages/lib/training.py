@@ -42,9 +42,9 @@ class Report:
 
 
 def steps_per_epoch(shards: Sequence[np.ndarray], batch_size: int) -> int:
-    """Full batches in one pass over the shards."""
-    groups = range(0, len(shards), SHARDS_IN_MEMORY)
-    return sum(sum(len(s) for s in shards[i : i + SHARDS_IN_MEMORY]) // batch_size for i in groups)
+    """Batches in one pass over the shards: as many as every drawing of the groups that are in memory can fill."""
+    groups = math.ceil(len(shards) / SHARDS_IN_MEMORY)
+    return max(0, sum(map(len, shards)) // batch_size - (groups - 1))
 
 
 def train(
@@ -110,11 +110,13 @@ def train(
 def _windows(shards: Sequence[np.ndarray], labels: np.ndarray, batch_size: int, seed: int, epoch: int):
     """Yields images, labels and the indices of the batches, int32 [batches, batch_size], of a group of shards."""
     random = np.random.default_rng([seed, epoch])
+    left = steps_per_epoch(shards, batch_size)
     starts = np.cumsum([0, *(len(shard) for shard in shards)])
     drawn = random.permutation(len(shards))
     for group in (drawn[i : i + SHARDS_IN_MEMORY] for i in range(0, len(drawn), SHARDS_IN_MEMORY)):
         images = np.concatenate([shards[k] for k in group])
         window_labels = np.concatenate([labels[starts[k] : starts[k + 1]] for k in group])
-        count = len(images) // batch_size
+        count = min(len(images) // batch_size, left)
+        left -= count
         order = random.permutation(len(images))[: count * batch_size].astype(np.int32)
         yield images, window_labels, order.reshape(count, batch_size)

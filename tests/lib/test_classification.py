@@ -1,0 +1,91 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages.lib.classification import ClassifierStep
+from stages.lib.classifiers import build_classifier
+from stages.lib.runtime import keras, seed_everything, tf
+from stages.lib.training import train
+
+RANDOM = np.random.default_rng(0)
+IMAGES = RANDOM.integers(0, 256, (64, 8, 8, 1), dtype=np.uint8)
+LABELS = RANDOM.integers(0, 3, 64).astype(np.int32)
+
+
+def classifier_step(model=None, **options) -> ClassifierStep:
+    defaults: dict[str, Any] = {
+        "steps": 60,
+        "lr": 0.02,
+        "schedule": "constant",
+        "weight_decay": 0.0,
+        "label_smoothing": 0.0,
+    }
+    seed_everything(0)
+    model = model or build_classifier("compact", (8, 8, 1), 3, 8)
+    return ClassifierStep(model, **(defaults | {"average": 0.0} | options))
+
+
+def test_learns_64_random_images_by_heart():
+    step = classifier_step(schedule="one_cycle", average=0.5)
+    run, images, labels = tf.function(step), tf.constant(IMAGES), tf.constant(LABELS)
+    losses = [float(run(images, labels, tf.constant(i, tf.int64))[0]) for i in range(60)]
+    loss, accuracy = run(images, labels, tf.constant(59, tf.int64))
+    assert losses[0] > np.log(3) * 0.8
+    assert float(loss) < 0.1
+    assert float(accuracy) == 1
+    predicted = step.averaged.model(IMAGES).numpy().argmax(axis=1)
+    assert (predicted == LABELS).mean() > 0.9
+
+
+def test_two_trainings_end_with_the_same_bits():
+    def weights() -> list[bytes]:
+        step = classifier_step(steps=12, schedule="one_cycle", weight_decay=0.1, label_smoothing=0.1, average=0.9)
+        options: dict[str, Any] = {"batch_size": 16, "steps": 12, "report_every": 5, "seed": 1}
+        for _ in train(step, lambda epoch: [IMAGES[:40], IMAGES[40:]], LABELS, **options, what="toy", blame=""):
+            pass
+        return [value.tobytes() for value in step.model.get_weights() + step.averaged.model.get_weights()]
+
+    assert weights() == weights()
+
+
+def test_a_schedule_that_starts_at_0_leaves_the_weights_alone_in_the_first_step():
+    step = classifier_step(schedule="one_cycle", weight_decay=0.5)
+    before = [weight.numpy() for weight in step.model.trainable_variables]
+    step(tf.constant(IMAGES), tf.constant(LABELS), tf.constant(0, tf.int64))
+    for old, new in zip(before, step.model.trainable_variables, strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.4])
+def test_label_smoothing_has_the_entropy_of_the_smoothed_labels_as_its_floor(smoothing):
+    # Weights for which the logits of an image of class k, whose pixel k is 255, are the logarithms of its target.
+    target = np.clip(np.eye(4) * (1 - smoothing) + smoothing / 4, 1e-9, None)
+    inputs = keras.Input([2, 2, 1], dtype="uint8")
+    flat = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(4, use_bias=False)(flat))
+    model.set_weights([np.log(target)])
+    images = (255 * np.eye(4)).astype(np.uint8).reshape(4, 2, 2, 1)
+    loss, accuracy = classifier_step(model, label_smoothing=smoothing)(
+        tf.constant(images), tf.range(4), tf.constant(0, tf.int64)
+    )
+    assert float(loss) == pytest.approx(-np.sum(target[0] * np.log(target[0])), abs=1e-5)
+    assert float(accuracy) == 1
+
+
+def test_weight_decay_shrinks_kernels_and_leaves_biases_and_norms_alone():
+    images, labels, first = tf.constant(IMAGES), tf.constant(LABELS), tf.constant(0, tf.int64)
+    with_decay, without = classifier_step(weight_decay=0.5), classifier_step()
+    for step in (with_decay, without):  # biases start at 0, where decay would not show
+        step.model.set_weights([value + 0.3 for value in step.model.get_weights()])
+    kernels = [weight.numpy() for weight in without.model.trainable_variables]
+    with_decay(images, labels, first)
+    without(images, labels, first)
+    seen = set()
+    for start, a, b in zip(
+        kernels, without.model.trainable_variables, with_decay.model.trainable_variables, strict=True
+    ):
+        seen.add(b.name)
+        expected = a.numpy() - 0.02 * 0.5 * start if b.name == "kernel" else a.numpy()
+        np.testing.assert_allclose(b, expected, atol=1e-6)
+    assert seen == {"kernel", "bias", "gamma", "beta"}

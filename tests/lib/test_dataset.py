@@ -1,0 +1,98 @@
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from stages.lib.dataset import (
+    SCHEMA,
+    ShardWriter,
+    check_side,
+    digest,
+    iterate_shards,
+    open_shards,
+    read_classes,
+    read_images,
+    read_labels,
+)
+from stages.lib.terminal import UserError
+from tests.conftest import tiny_ingest
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 1), dtype=np.uint8)
+SIX_IMAGES = 6 * 16 / 2**20  # MiB
+
+
+@pytest.mark.parametrize("chunks", [[20], [1] * 20, [3, 9, 8], [6, 6, 6, 2], [7, 13]])
+def test_shards_have_one_size_however_the_images_arrive(tmp_path, chunks):
+    writer = ShardWriter(tmp_path, "train", SIX_IMAGES)
+    for chunk in np.split(IMAGES, np.cumsum(chunks)[:-1]):
+        writer.append(chunk)
+    writer.close()
+    writer.close()
+    assert [len(shard) for shard in open_shards(tmp_path, "train")] == [6, 6, 6, 2]
+    assert sorted(p.name for p in tmp_path.iterdir())[-1] == "train-00003.npy"
+    np.testing.assert_array_equal(read_images(tmp_path, "train"), IMAGES)
+    np.testing.assert_array_equal(np.concatenate(list(iterate_shards(tmp_path, "train"))), IMAGES)
+
+
+def test_an_image_larger_than_a_shard_has_one_of_its_own(tmp_path):
+    writer = ShardWriter(tmp_path, "test", 1e-9)
+    writer.append(IMAGES[:3])
+    assert [len(shard) for shard in open_shards(tmp_path, "test")] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("images", [IMAGES.astype(np.float32), IMAGES[0]])
+def test_only_uint8_images_are_written(tmp_path, images):
+    with pytest.raises(ValueError, match="expected uint8"):
+        ShardWriter(tmp_path, "train", 1).append(images)
+
+
+def test_an_empty_split_says_what_to_do(tmp_path):
+    with pytest.raises(UserError, match=r"holds no val images: .* raise ingest.val_fraction"):
+        open_shards(tmp_path, "val")
+
+
+def test_labels_are_in_the_order_of_the_images_whatever_lies_between(tmp_path):
+    rows = [
+        {"split": "train", "label": 2, "reason": None},
+        {"split": "test", "label": 1, "reason": None},
+        {"split": "train", "label": 1, "reason": "duplicate of a.png"},
+        {"split": None, "label": None, "reason": "cannot be decoded"},
+        {"split": "train", "label": 0, "reason": None},
+        {"split": "train", "label": 2, "reason": None},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "manifest.parquet")
+    labels = read_labels(tmp_path, "train")
+    assert labels.tolist() == [2, 0, 2]
+    assert labels.dtype == np.int32
+    assert read_labels(tmp_path, "test").tolist() == [1]
+    assert read_labels(tmp_path, "val").tolist() == []
+
+
+def test_class_names_of_any_script(tmp_path):
+    assert read_classes(tiny_ingest(tmp_path, classes=("猫", "a b\n<c>"))) == ["猫", "a b\n<c>"]
+
+
+def test_the_smallest_side_is_named(tmp_path):
+    folder = tiny_ingest(tmp_path, size=8)
+    check_side(folder, "cnn.arch: compact", 8)
+    with pytest.raises(UserError, match=r"8x8 px, and `cnn.arch: article` needs at least 10x10: set `ingest.image_si"):
+        check_side(folder, "cnn.arch: article", 10)
+
+
+def test_the_digest_is_of_names_and_bytes_alone(tmp_path):
+    def folder(name: str, files: dict[str, bytes]) -> str:
+        for path, content in files.items():
+            (tmp_path / name / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / path).write_bytes(content)
+        return digest(tmp_path / name)
+
+    first = folder("a", {"x": b"1", "y/z": b"2"})
+    assert folder("b", {"y/z": b"2", "x": b"1"}) == first
+    others = [
+        folder("c", {"x": b"1", "y/z": b"3"}),
+        folder("d", {"x": b"1", "y/w": b"2"}),
+        folder("e", {"x": b"1", "y/z": b"2", "v": b""}),
+        folder("f", {"x": b"1"}),
+        folder("g", {"x": b"2", "y/z": b"1"}),
+    ]
+    assert len({first, *others}) == 6
