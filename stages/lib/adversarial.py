@@ -39,6 +39,11 @@ class AdversarialStep:
         for optimizer, network in zip(self.optimizers, (generator, discriminator), strict=True):
             optimizer.build(network.trainable_variables)
 
+    @property
+    def variables(self):
+        networks = (self.generator, self.discriminator, self.averaged.model)
+        return [variable for holder in (*networks, *self.optimizers) for variable in holder.variables]
+
     def __call__(self, images, labels, index):
         real = tf.cast(images, tf.float32) / 127.5 - 1.0
         latent_dim = self.generator.input_shape[0][1]

@@ -30,6 +30,10 @@ class ClassifierStep:
         self.optimizer.build(model.trainable_variables)
         self.loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing)
 
+    @property
+    def variables(self):
+        return [*self.model.variables, *self.averaged.model.variables, *self.optimizer.variables]
+
     def __call__(self, images, labels, index):
         targets = tf.one_hot(labels, self.model.output_shape[-1])
         with tf.GradientTape() as tape:

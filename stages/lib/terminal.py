@@ -19,6 +19,10 @@ class UserError(Exception):
     """Stops a stage with one clear sentence (what was found, what was expected, what to do) and exit code 1."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """SIGTERM or Ctrl-C came, and what was done is saved; the message says how to go on."""
+
+
 def run_stage(main: Callable[[], None]) -> None:
     """Runs a stage's `main`; a UserError ends the process with its sentence instead of a traceback."""
     try:
@@ -26,8 +30,8 @@ def run_stage(main: Callable[[], None]) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"interrupted: {interrupt}" if str(interrupt) else "interrupted", file=sys.stderr)
         sys.exit(130)
 
 
@@ -43,12 +47,13 @@ class Progress:
     `with Progress("decode", total=n, unit="images") as bar: bar.advance(k); bar.note("loss 0.31")`
     """
 
-    def __init__(self, what: str, total: int, unit: str = "it"):
+    def __init__(self, what: str, total: int, unit: str = "it", done: int = 0):
         self.what, self.total, self.unit = what, total, unit
-        self.done, self.text = 0, ""
+        self.first = self.done = done
+        self.text = ""
         self.interactive = sys.stderr.isatty()
         self.started = self.printed = time.monotonic()
-        self.bar = tqdm(total=total, desc=f"  {what}", unit=f" {unit}", leave=False, disable=not self.interactive)
+        self.bar = tqdm(total=total, desc=f"  {what}", unit=f" {unit}", leave=False, initial=done, disable=not self.interactive)
 
     def __enter__(self) -> "Progress":
         return self
@@ -68,7 +73,7 @@ class Progress:
         now = time.monotonic()
         if not self.interactive and now - self.printed >= SECONDS_BETWEEN_LINES:
             self.printed = now
-            rate = self.done / (now - self.started)
+            rate = (self.done - self.first) / (now - self.started)
             tail = f", {self.text}" if self.text else ""
             print(f"  {self.what}: {self.done}/{self.total} {self.unit}, {rate:.0f}/s{tail}", flush=True)
 

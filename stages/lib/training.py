@@ -12,8 +12,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from stages.lib.checkpoints import Checkpoint
 from stages.lib.runtime import tf
-from stages.lib.terminal import Progress, UserError
+from stages.lib.terminal import Interrupted, Progress, UserError
 
 # Images are shuffled within this many randomly drawn shards at a time: with shards of 64 MiB the loop holds 1 GiB, and
 # a data set that fits in it is shuffled as a whole.
@@ -27,6 +28,10 @@ class Step(Protocol):
     @property
     def metrics(self) -> tuple[str, ...]:
         """The names of what a call returns."""
+
+    @property
+    def variables(self) -> list[Any]:
+        """All that a call changes: weights, averages, optimisers' and random generators' state."""
 
     def __call__(self, images: Any, labels: Any, index: Any) -> tuple[Any, ...]:
         """images uint8 [batch, height, width, channels], labels int32 [batch], index int64 [] -> scalars."""
@@ -58,12 +63,16 @@ def train(
     seed: int,
     what: str,
     blame: str,
+    checkpoint: Checkpoint | None = None,
 ) -> Iterator[Report]:
     """Runs `steps` steps and yields a Report every `report_every` of them and after the last.
 
     shards: the uint8 [n, height, width, channels] arrays that an epoch (0, 1, ...) reads; labels: int32, in order.
     what: the name on the progress bar. blame: the params to look at when a loss is not finite.
-    Raises UserError when a loss becomes NaN or infinite, and when there are fewer images than one batch.
+    checkpoint: where to save the state now and then, and to take it up from; its memory is the caller's, who may change
+    it until the next report is asked for.
+    Raises UserError when a loss becomes NaN or infinite, and when there are fewer images than one batch, and
+    Interrupted once the state is saved after SIGTERM or Ctrl-C.
     """
 
     @tf.function(reduce_retracing=True)
@@ -82,20 +91,23 @@ def train(
             f"{what} has {count} training images, fewer than one batch of {batch_size}: lower the batch size"
         )
     done, since_report, totals = 0, 0, np.zeros(len(step.metrics))
-    with Progress(what, total=steps, unit="steps") as bar:
-        for epoch in range(math.ceil(steps / per_epoch)):
+    if checkpoint:
+        done, progress = checkpoint.restore(step.variables)
+        if done:
+            since_report, totals = progress["since_report"], np.array(progress["totals"])
+            print(f"  {what}: going on after step {done} of {steps}", flush=True)
+    with Progress(what, total=steps, unit="steps", done=done) as bar:
+        for epoch in range(done // per_epoch, math.ceil(steps / per_epoch)):
+            start = epoch * per_epoch  # the step at which the window starts
             for images, window_labels, batches in _windows(shards(epoch), labels, batch_size, seed, epoch):
+                start, batches = start + len(batches), batches[max(0, done - start) :]
                 images, window_labels = tf.constant(images), tf.constant(window_labels)
                 while len(batches) and done < steps:
                     count = min(STEPS_PER_CALL, len(batches), steps - done, report_every - since_report)
                     first = tf.constant(done, tf.int64)
                     sums = run_steps(images, window_labels, tf.constant(batches[:count]), first).numpy()
-                    batches, done, since_report, totals = (
-                        batches[count:],
-                        done + count,
-                        since_report + count,
-                        totals + sums,
-                    )
+                    batches, totals = batches[count:], totals + sums
+                    done, since_report = done + count, since_report + count
                     if not np.isfinite(sums).all():
                         bad = [name for name, value in zip(step.metrics, sums, strict=True) if not np.isfinite(value)]
                         raise UserError(f"{' and '.join(bad)} became not finite in step {done} of {steps}: {blame}")
@@ -105,6 +117,10 @@ def train(
                         means = dict(zip(step.metrics, (totals / since_report).tolist(), strict=True))
                         yield Report(done, done / per_epoch, means)
                         since_report, totals = 0, np.zeros(len(step.metrics))
+                    if checkpoint and checkpoint.is_due():
+                        checkpoint.save(step.variables, done, {"since_report": since_report, "totals": totals.tolist()})
+                        if checkpoint.stop_requested:
+                            raise Interrupted(f"saved after step {done} of {steps}: `dvc repro` goes on from there")
 
 
 def _windows(shards: Sequence[np.ndarray], labels: np.ndarray, batch_size: int, seed: int, epoch: int):
