@@ -397,7 +397,9 @@ def deliver_outbox(root: Path) -> None:
                 except Exception as error:  # whatever MLflow or the network has: the run waits, the others go on
                     print(f"{folder.name}: {type(error).__name__}: {error}", flush=True)
                     delivery.not_before = time.monotonic() + RETRY_SECONDS
-                    if not delivery.stage_is_running():
+                    if delivery.stage_is_running():
+                        last_work = time.monotonic()
+                    else:
                         (folder / "undelivered").touch()
             time.sleep(0.1)
 
