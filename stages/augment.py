@@ -25,7 +25,7 @@ from stages.lib.augmentations import (
 from stages.lib.outputs import whole_folder
 from stages.lib.params import Params, load_params
 from stages.lib.pictures import image_grid
-from stages.lib.terminal import Progress, UserError, run_stage, say
+from stages.lib.terminal import Progress, run_stage, say
 
 DATA = Path("data/ingest")
 PASSED = Path("data/validate/passed")
@@ -83,8 +83,7 @@ def write_views(params: AugmentParams, output: Path) -> None:
 
 def main() -> None:
     params = load_params(AugmentParams, "augment")
-    if not PASSED.exists():
-        raise UserError(f"{PASSED} not found: run `dvc repro` from the start, or `python -m stages.validate`")
+    dataset.require(PASSED)
     cv2.setNumThreads(1)  # an image is too small to share
     with tracking.stage_run("augment", params) as run, whole_folder(OUTPUT) as output:
         labels = dataset.read_labels(DATA, "train")
@@ -102,14 +101,11 @@ def main() -> None:
 def examples(output: Path, labels: np.ndarray) -> dict[str, list[np.ndarray]]:
     """For each class, its first train image [height, width, channels] and what became of it in the first views."""
     folders = [DATA, *sorted(output.glob("view-*"))[:SHOWN_VIEWS]]
-    shards = {folder: dataset.open_shards(folder, "train") for folder in folders}
-    starts = np.cumsum([0, *map(len, shards[DATA])])
-    rows, names = {}, dataset.read_classes(DATA)
-    for label in np.unique(labels)[:SHOWN_CLASSES]:
-        number = int(np.argmax(labels == label))
-        shard = int(np.searchsorted(starts, number, side="right")) - 1
-        rows[names[label]] = [np.array(shards[folder][shard][number - starts[shard]]) for folder in folders]
-    return rows
+    shown = np.unique(labels)[:SHOWN_CLASSES]
+    first = [int(np.argmax(labels == label)) for label in shown]
+    columns = [dataset.pick(dataset.open_shards(folder, "train"), first) for folder in folders]
+    names = dataset.read_classes(DATA)
+    return {names[label]: [column[row] for column in columns] for row, label in enumerate(shown)}
 
 
 def draw_before_after(rows: dict[str, list[np.ndarray]], path: Path) -> None:

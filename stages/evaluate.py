@@ -14,9 +14,9 @@ from pydantic import Field
 from stages.lib import classification_metrics as classification
 from stages.lib import generative_metrics as generative
 from stages.lib import terminal, tracking
-from stages.lib.dataset import open_shards, read_classes, read_images, read_labels
+from stages.lib.dataset import open_shards, pick, read_classes, read_images, read_labels, require
 from stages.lib.figures import confusion_picture, reliability_picture
-from stages.lib.generation import draw_latents, generate
+from stages.lib.generation import draw_latents, generate, is_conditional
 from stages.lib.network_files import load_network
 from stages.lib.outputs import whole_folder, write_metrics, write_table
 from stages.lib.params import Params, load_params
@@ -98,6 +98,7 @@ def accuracy_when_trained_on_generated(generator, params: EvaluateParams, test_i
 
 def main() -> None:
     params = load_params(EvaluateParams, "evaluate")
+    require(REFERENCE, CNN, GAN)
     classes = read_classes(DATA)
     images, labels = read_images(DATA, "test"), read_labels(DATA, "test")
     with tracking.stage_run("evaluate", params) as run:
@@ -137,13 +138,13 @@ def main() -> None:
             draw_classifier(folder, images, labels, probabilities, classes)
             draw_samples(folder, generator, classes, params.seed)
             draw_neighbours(folder, fake[:SHOWN_NEIGHBOURS], fake_features[:SHOWN_NEIGHBOURS], train_shards, space)
-            report = write_report(metrics, len(labels), count)
+            report = write_report(metrics, len(labels), count, is_conditional(generator))
             (folder / "report.md").write_text(report, encoding="utf-8")
         for name, values in metrics.items():
             run.metrics({f"{name}.{key}": value for key, value in values.items()})
         for path in sorted(OUTPUT.iterdir()):
             run.artifact(path)
-        register(run, metrics, images.shape[1:], classes)
+        register(run, metrics, images.shape[1:], classes, is_conditional(generator))
     cnn_scores, gan_scores = metrics["cnn"], metrics["gan"]
     terminal.say(
         f"classifier: accuracy {cnn_scores['accuracy']:.4f} (95% interval {cnn_scores['accuracy_low']:.4f} to "
@@ -152,14 +153,6 @@ def main() -> None:
         f"label accuracy {gan_scores['label_accuracy']:.3f} (real images: {gan_scores['label_accuracy_real']:.3f}), "
         f"CAS {gan_scores['cas']:.3f}",
         f"look at {OUTPUT}/report.md, and at all runs and models with: uv run mlflow ui",
-    )
-
-
-def pick(shards: list[np.ndarray], positions: np.ndarray) -> np.ndarray:
-    """The images at sorted positions of the shards put end to end."""
-    starts = np.cumsum([0, *(len(shard) for shard in shards)])
-    return np.concatenate(
-        [s[positions[(positions >= a) & (positions < a + len(s))] - a] for s, a in zip(shards, starts, strict=False)]
     )
 
 
@@ -187,7 +180,8 @@ def draw_samples(folder: Path, generator, classes: list[str], seed: int) -> None
     """Generated images, a row per class."""
     shown = np.repeat(np.arange(min(len(classes), SHOWN_CLASSES)), 12)
     samples = generate(generator, draw_latents(len(shown), generator.input_shape[0][1], seed + 1), shown)
-    image_grid(samples, folder / "samples.png", columns=12, row_labels=classes[:SHOWN_CLASSES], tile=64)
+    row_labels = classes[:SHOWN_CLASSES] if is_conditional(generator) else ()
+    image_grid(samples, folder / "samples.png", columns=12, row_labels=row_labels, tile=64)
 
 
 def draw_neighbours(folder: Path, fake, fake_features, train_shards: list[np.ndarray], space: ReferenceSpace) -> None:
@@ -208,9 +202,10 @@ def draw_neighbours(folder: Path, fake, fake_features, train_shards: list[np.nda
     )
 
 
-def write_report(metrics: dict[str, dict[str, float]], test_count: int, compared: int) -> str:
+def write_report(metrics: dict[str, dict[str, float]], test_count: int, compared: int, conditional: bool) -> str:
     """report.md: the figures with what they mean, and the pictures."""
     cnn, gan = metrics["cnn"], metrics["gan"]
+    note = "" if conditional else "\nIt was trained without classes: its label accuracy and CAS are those of chance.\n"
     return f"""# Evaluation
 
 ## Classifier, {test_count:,} test images
@@ -231,26 +226,31 @@ def write_report(metrics: dict[str, dict[str, float]], test_count: int, compared
 | figure | value | real images | meaning |
 |---|---|---|---|
 | FD | {gan["fd"]:.3f} | {gan["fd_floor"]:.3f} | Frechet distance in the reference space; lower is better |
-| KID | {gan["kid"]:.4f} ± {gan["kid_error"]:.4f} | 0 | unbiased kernel distance; lower is better |
+| KID | {gan["kid"]:.4f} ± {gan["kid_error"]:.4f} | 0 | unbiased kernel distance and its standard error |
 | precision | {gan["precision"]:.3f} | | share of generated images that look real |
 | recall | {gan["recall"]:.3f} | | share of real images that the generator can make |
 | label accuracy | {gan["label_accuracy"]:.3f} | {gan["label_accuracy_real"]:.3f} | share that shows its class |
 | CAS | {gan["cas"]:.3f} | | test accuracy of a classifier trained on generated images only |
-
+{note}
 ![Samples](samples.png)
 ![Nearest train images](neighbours.png)
 """
 
 
 def register(
-    run: tracking.Run, metrics: dict[str, dict[str, float]], shape: tuple[int, ...], classes: list[str]
+    run: tracking.Run, metrics: dict[str, dict[str, float]], shape, classes: list[str], conditional: bool
 ) -> None:
     """Registers both networks with what a user of the registry wants to know."""
-    tags = {f"metric.{name}.{key}": f"{value:.6g}" for name, part in metrics.items() for key, value in part.items()}
     height, width, channels = shape
     images: dict[str, Any] = {"type": "tensor", "tensor-spec": {"dtype": "uint8", "shape": [-1, *shape]}}
     probabilities = {"type": "tensor", "tensor-spec": {"dtype": "float64", "shape": [-1, len(classes)]}}
     of = f"of {height}x{width} px, {'grey' if channels == 1 else 'colour'}, {len(classes)} classes"
+
+    def tags(section: str) -> dict[str, str]:
+        names = json.dumps(classes, ensure_ascii=False)
+        listed = {"classes": names} if len(names) <= 5000 else {}  # MLflow's limit; classes.json is in the model too
+        return listed | {f"metric.{section}.{key}": f"{value:.6g}" for key, value in metrics[section].items()}
+
     run.register(
         "visionloop-cnn",
         network=CNN,
@@ -261,7 +261,7 @@ def register(
         description=f"Classifier of images {of}. Test accuracy {metrics['cnn']['accuracy']:.4f}, "
         f"macro F1 {metrics['cnn']['macro_f1']:.4f}, ECE {metrics['cnn']['ece']:.4f}. "
         "Takes uint8 images [n, height, width, channels], gives class probabilities.",
-        tags={key: value for key, value in tags.items() if ".cnn." in key} | {"classes": json.dumps(classes)[:4900]},
+        tags=tags("cnn"),
         requirements=tracking.pinned(SERVING_REQUIREMENTS),
     )
     run.register(
@@ -279,8 +279,9 @@ def register(
         example={"columns": {"class": classes[:2], "seed": [0, 1]}},
         description=f"Generator of images {of}. Frechet distance {metrics['gan']['fd']:.3f} "
         f"(real images {metrics['gan']['fd_floor']:.3f}), label accuracy {metrics['gan']['label_accuracy']:.4f}, "
-        f"CAS {metrics['gan']['cas']:.4f}. Takes a table with `class` and `seed`, gives uint8 images.",
-        tags={key: value for key, value in tags.items() if ".gan." in key} | {"classes": json.dumps(classes)[:4900]},
+        f"CAS {metrics['gan']['cas']:.4f}. Takes a table with `class` and `seed`, gives uint8 images."
+        + ("" if conditional else " Trained without classes: it ignores `class`."),
+        tags=tags("gan"),
         requirements=tracking.pinned(SERVING_REQUIREMENTS),
     )
 

@@ -6,6 +6,7 @@ Writes data/ingest/: shards per split, manifest.parquet, classes.json (see stage
 
 import json
 from collections import Counter
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -55,18 +56,19 @@ class IngestParams(Params):
 def ingest(source: Source, params: IngestParams, folder: Path, workers: int) -> pa.Table:
     """Decodes the images of `source` into shards in `folder`; the bytes are the same for any number of workers.
 
-    Returns the manifest: one row per file, accepted or not. Raises UserError when too many cannot be decoded, or a
-    class is left without train images.
+    Returns the manifest: one row per file, accepted or not. Raises UserError when too many cannot be decoded, a class
+    is left without train images, or a split without any.
     """
     items = sorted(limited(source.items, params.limit_per_class), key=lambda i: processing_order(i.split, i.source))
     plan = survey(items, params.image_size or source.image_size, params.channels, params.fit)
     splitter = Splitter({item.split or "" for item in items}, params.test_fraction, params.val_fraction)
-    try:
+    manifest = None
+    with suppress(ColourAmongGrey):
         manifest = write_shards(items, source.classes, plan, splitter, params.shard_mib, folder, workers)
-    except ColourAmongGrey:
+    if manifest is None:
         plan = plan._replace(target=plan.target._replace(channels=3), maybe_grey=False)
         manifest = write_shards(items, source.classes, plan, splitter, params.shard_mib, folder, workers)
-    check(manifest, source.classes, params.max_bad_fraction)
+    check(manifest, source.classes, params)
     others = pa.Table.from_pylist([{"source": path, "reason": reason} for path, reason in source.left_out], SCHEMA)
     manifest = pa.concat_tables([manifest, others])
     return manifest.set_column(0, SCHEMA.field("id"), pa.array(range(len(manifest)), pa.int64()))
@@ -94,7 +96,7 @@ def write_shards(
     chunks = [items[start : start + plan.chunk] for start in range(0, len(items), plan.chunk)]
     payloads = ([item.payload for item in chunk] for chunk in chunks)
     results = ordered_map(partial(decode_chunk, target=plan.target), payloads, workers if len(items) > SMALL else 1)
-    with terminal.Progress("decode", len(items), "images") as bar:
+    with closing(results), terminal.Progress("decode", len(items), "images") as bar:
         for chunk, (images, facts) in zip(chunks, results, strict=True):
             if plan.maybe_grey and any(facts.colour):
                 raise ColourAmongGrey
@@ -130,15 +132,15 @@ def write_shards(
     return pa.concat_tables(parts)
 
 
-def check(manifest: pa.Table, classes: list[str], max_bad_fraction: float) -> None:
-    """Raises UserError when too many images cannot be decoded, or a class has no train images."""
+def check(manifest: pa.Table, classes: list[str], params: IngestParams) -> None:
+    """Raises UserError when too many images cannot be decoded, a class has no train images, or a split has none."""
     bad = manifest.filter(pc.is_null(manifest["sha256"])).select(["source", "reason"])
-    if len(bad) > max_bad_fraction * len(manifest):
+    if len(bad) > params.max_bad_fraction * len(manifest):
         listed = "; ".join(f"{row['source']}: {row['reason']}" for row in bad.slice(0, SHOWN).to_pylist())
         more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
         raise UserError(
             f"{len(bad)} of {len(manifest)} images cannot be decoded, and ingest.max_bad_fraction allows "
-            f"{max_bad_fraction:.2%}: {listed}{more}"
+            f"{params.max_bad_fraction:.2%}: {listed}{more}"
         )
     accepted = manifest.filter(pc.is_null(manifest["reason"]))
     count = Counter(zip(accepted["class"].to_pylist(), accepted["split"].to_pylist(), strict=True))
@@ -148,6 +150,12 @@ def check(manifest: pa.Table, classes: list[str], max_bad_fraction: float) -> No
             raise UserError(
                 f"class `{name}` is left without train images ({elsewhere} in val and test): add images of it, or "
                 f"lower ingest.val_fraction and ingest.test_fraction"
+            )
+    for split, fraction in (("val", params.val_fraction), ("test", params.test_fraction)):
+        if not any(count[name, split] for name in classes):
+            raise UserError(
+                f"none of the {len(accepted)} images is in the {split} split: raise ingest.{split}_fraction, which is "
+                f"{fraction:g}, or add images"
             )
 
 

@@ -7,13 +7,14 @@ Writes data/train_cnn/: model.keras, history.csv, metrics.json (validation), cur
 import math
 from pathlib import Path
 
+import numpy as np
 from pydantic import Field
 
 from stages.lib import terminal, tracking
 from stages.lib.classification import ClassifierStep
 from stages.lib.classification_metrics import accuracy, negative_log_likelihood, softmax
 from stages.lib.classifiers import SMALLEST_SIDE, Arch, build_classifier
-from stages.lib.dataset import check_side, open_shards, read_classes, read_images, read_labels
+from stages.lib.dataset import check_side, open_shards, read_classes, read_images, read_labels, require
 from stages.lib.figures import learning_curves
 from stages.lib.network_files import copy_in_float32, save_network
 from stages.lib.outputs import whole_folder, write_metrics, write_table
@@ -33,6 +34,7 @@ class CnnParams(Params):
     lr: float = Field(gt=0, le=10)
     schedule: Schedule
     weight_decay: float = Field(ge=0, le=1)
+    beta_2: float = Field(gt=0, lt=1)
     label_smoothing: float = Field(ge=0, lt=1)
     average: float = Field(ge=0, lt=1)
     patience: int = Field(ge=0)
@@ -40,8 +42,18 @@ class CnnParams(Params):
     seed: int = Field(ge=0, lt=2**31)
 
 
+def validation_scores(network, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Accuracy and negative log-likelihood (nats) of a classifier on uint8 images [n, h, w, c] with labels [n]."""
+    probabilities = softmax(network.predict(images, batch_size=512, verbose=0))
+    return {
+        "val_accuracy": accuracy(probabilities, labels),
+        "val_nll": negative_log_likelihood(probabilities, labels),
+    }
+
+
 def main() -> None:
     params = load_params(CnnParams, "cnn")
+    require(VIEWS)
     views = [open_shards(view, "train") for view in sorted(VIEWS.glob("view-*"))]
     labels, classes = read_labels(DATA, "train"), read_classes(DATA)
     shape, batch_size = views[0][0].shape[1:], min(params.batch_size, len(labels))
@@ -57,7 +69,7 @@ def main() -> None:
         step = ClassifierStep(
             build(compute_dtype(params.precision)),
             steps=params.epochs * per_epoch,
-            **params.model_dump(include={"lr", "schedule", "weight_decay", "label_smoothing", "average"}),
+            **params.model_dump(include={"lr", "schedule", "weight_decay", "beta_2", "label_smoothing", "average"}),
         )
         history: list[dict[str, float]] = []
         best_nll, best_epoch, best_weights = math.inf, 0, step.averaged.model.get_weights()
@@ -72,11 +84,7 @@ def main() -> None:
             what="train cnn",
             blame="lower cnn.lr",
         ):
-            probabilities = softmax(step.averaged.model.predict(val_images, batch_size=512, verbose=0))
-            scores = {
-                "val_accuracy": accuracy(probabilities, val_labels),
-                "val_nll": negative_log_likelihood(probabilities, val_labels),
-            }
+            scores = validation_scores(step.averaged.model, val_images, val_labels)
             history.append({"epoch": len(history) + 1} | report.means | scores)
             run.metrics(report.means | scores, step=len(history))
             if scores["val_nll"] < best_nll:
@@ -85,13 +93,8 @@ def main() -> None:
                 break
         step.averaged.model.set_weights(best_weights)
         network = copy_in_float32(step.averaged.model, build)
-        probabilities = softmax(network.predict(val_images, batch_size=512, verbose=0))
-        metrics = {
-            "val_accuracy": accuracy(probabilities, val_labels),
-            "val_nll": negative_log_likelihood(probabilities, val_labels),
-            "best_epoch": best_epoch,
-            "weights": network.count_params(),
-        }
+        metrics = validation_scores(network, val_images, val_labels)
+        metrics |= {"best_epoch": best_epoch, "weights": network.count_params()}
         save_network(network, folder / "model.keras")
         write_table(folder / "history.csv", history)
         write_metrics(folder / "metrics.json", {"cnn": metrics})

@@ -13,7 +13,8 @@ from pydantic import Field
 
 from stages.lib import terminal, tracking
 from stages.lib.adversarial import AdversarialStep
-from stages.lib.dataset import check_side, open_shards, read_classes, read_images, read_labels
+from stages.lib.classification_metrics import accuracy
+from stages.lib.dataset import check_side, open_shards, read_classes, read_images, read_labels, require
 from stages.lib.figures import learning_curves
 from stages.lib.gan_losses import Loss
 from stages.lib.gan_networks import SMALLEST_SIDE, Arch, build_discriminator, build_generator
@@ -51,13 +52,25 @@ class GanParams(Params):
     seed: int = Field(ge=0, lt=2**31)
 
 
+def validation_scores(generator, latents, labels, space: ReferenceSpace, real_features) -> dict[str, float]:
+    """Frechet distance of generated images (latents [n, d], labels [n]) to real features, and the share in which the
+    reference sees the label."""
+    features, probabilities = space(generate(generator, latents, labels))
+    return {
+        "val_fd": frechet_distance(features, real_features),
+        "val_label_accuracy": accuracy(probabilities, labels),
+    }
+
+
 def main() -> None:
     params = load_params(GanParams, "gan")
+    require(REFERENCE)
     shards, labels, classes = open_shards(DATA, "train"), read_labels(DATA, "train"), read_classes(DATA)
     shape, batch_size = shards[0].shape[1:], min(params.batch_size, len(labels))
     check_side(DATA, f"gan.arch: {params.arch}", SMALLEST_SIDE[params.arch])
     val_images, val_labels = read_images(DATA, "val"), read_labels(DATA, "val")
     shown = np.repeat(np.arange(min(len(classes), SHOWN_CLASSES), dtype=np.int32), SAMPLES_PER_CLASS)
+    row_labels = classes[:SHOWN_CLASSES] if params.conditional else ()
     shown_latents = draw_latents(len(shown), params.latent_dim, params.seed)
 
     def build(dtype: str = "float32"):
@@ -94,29 +107,18 @@ def main() -> None:
             what="train gan",
             blame="lower gan.lr or raise gan.penalty",
         ):
-            features, probabilities = space(generate(averaged, latents, val_labels[chosen]))
-            scores = {
-                "val_fd": frechet_distance(features, real_features),
-                "val_label_accuracy": float(np.mean(probabilities.argmax(axis=1) == val_labels[chosen])),
-            }
+            scores = validation_scores(averaged, latents, val_labels[chosen], space, real_features)
             history.append({"step": report.step} | report.means | scores)
             run.metrics(report.means | scores, step=report.step)
             grid = folder / "samples" / f"step-{report.step:06d}.png"
-            image_grid(
-                generate(averaged, shown_latents, shown), grid, SAMPLES_PER_CLASS, row_labels=classes[:SHOWN_CLASSES]
-            )
+            image_grid(generate(averaged, shown_latents, shown), grid, SAMPLES_PER_CLASS, row_labels=row_labels)
             run.artifact(grid, "samples")
             if scores["val_fd"] < best_fd:
                 best_fd, best_step, best_weights = scores["val_fd"], report.step, averaged.get_weights()
         averaged.set_weights(best_weights)
         network = copy_in_float32(averaged, build)
-        features, probabilities = space(generate(network, latents, val_labels[chosen]))
-        metrics = {
-            "val_fd": frechet_distance(features, real_features),
-            "val_label_accuracy": float(np.mean(probabilities.argmax(axis=1) == val_labels[chosen])),
-            "best_step": best_step,
-            "weights": network.count_params(),
-        }
+        metrics = validation_scores(network, latents, val_labels[chosen], space, real_features)
+        metrics |= {"best_step": best_step, "weights": network.count_params()}
         save_network(network, folder / "generator.keras")
         write_table(folder / "history.csv", history)
         write_metrics(folder / "metrics.json", {"gan": metrics})
@@ -125,9 +127,10 @@ def main() -> None:
         run.metrics({f"best/{name}": value for name, value in metrics.items()}, step=params.steps)
         run.artifact(folder / "curves.png")
         run.model(folder / "generator.keras")
+    labelled = f"; {metrics['val_label_accuracy']:.1%} of its images show the class they should"
     terminal.say(
         f"generator: Frechet distance {metrics['val_fd']:.2f} to the validation images, best in step {best_step} of "
-        f"{params.steps}; {metrics['val_label_accuracy']:.1%} of its images show the class they should",
+        f"{params.steps}" + (labelled if params.conditional else ""),
         f"look at {OUTPUT}/samples/ and {OUTPUT}/curves.png",
     )
 

@@ -26,6 +26,8 @@ FAILED = Path(".visionloop/validate")
 class ValidateParams(Params):
     classes: list[str] | None = Field(min_length=2)
     min_images_per_class: int = Field(ge=1)
+    min_images_per_split: int = Field(ge=1)
+    max_absent_classes: float = Field(ge=0, le=1)
     max_imbalance: float = Field(ge=1)
     max_duplicates: float = Field(ge=0, le=1)
     max_two_labels: float = Field(ge=0, le=1)
@@ -44,6 +46,19 @@ def expectations(p: ValidateParams, classes: Sequence[str], shape: str) -> list[
         Expectation(
             f"each class has at least {p.min_images_per_class} train images",
             "classes.train_images", "validate.min_images_per_class", low=p.min_images_per_class,
+        ),
+        Expectation(
+            f"train, val and test have at least {p.min_images_per_split} images each "
+            "(if not: add images, or raise ingest.val_fraction or ingest.test_fraction)",
+            "splits.images_in_manifest", "validate.min_images_per_split", low=p.min_images_per_split,
+        ),
+        *(
+            Expectation(
+                f"at most {p.max_absent_classes:.4g} of the classes are absent from {split} "
+                f"(if not: add images, or raise ingest.{split}_fraction)",
+                f"classes.{split}_images", "validate.max_absent_classes", low=1, tolerance=p.max_absent_classes,
+            )
+            for split in ("val", "test")
         ),
         Expectation(
             f"no class has more than {p.max_imbalance:g} times the train images of another",

@@ -1,4 +1,5 @@
 import json
+import multiprocessing
 import zipfile
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import pytest
 import yaml
 from PIL import Image
 
-from stages.ingest import IngestParams, ingest, main
+from stages.ingest import ColourAmongGrey, IngestParams, ingest, main, write_shards
 from stages.lib.dataset import SPLITS, digest, read_images
 from stages.lib.layout import Item, Source
 from stages.lib.params import load_params
 from stages.lib.sources import open_source
+from stages.lib.splits import Splitter
+from stages.lib.survey import survey
 from stages.lib.terminal import UserError, run_stage
 
 RANDOM = np.random.default_rng(0)
@@ -108,6 +111,18 @@ def test_channels_follow_the_data_even_when_colour_comes_late(tmp_path):
     assert read_images(tmp_path / "grey", "train").shape[1:] == (8, 8, 1)
 
 
+def test_no_worker_outlives_the_grey_attempt(tmp_path):
+    images = [*np.zeros((3100, 8, 8), np.uint8), RANDOM.integers(0, 256, (8, 8, 3), np.uint8)]
+    images[1], images[-1] = images[-1], images[1]
+    items = source(images).items
+    before = {*multiprocessing.active_children()}
+    # The error that is caught keeps the frames it went through, and what they hold.
+    with pytest.raises(ColourAmongGrey) as caught:
+        write_shards(items, ["a", "b"], survey(items, None, None, "pad"), Splitter((), 0.2, 0.1), 1, tmp_path, 2)
+    assert caught.traceback
+    assert {*multiprocessing.active_children()} == before
+
+
 def test_sizes_that_disagree_ask_for_a_number(tmp_path):
     mixed = [*IMAGES[:50], np.zeros((9, 8), np.uint8)]
     for images in (mixed, mixed[::-1], [mixed[0], mixed[-1], *mixed[1:-1]]):
@@ -137,6 +152,26 @@ def test_a_class_left_without_train_images_is_named(tmp_path):
         run(source(IMAGES[:2], ["test", "train"]), tmp_path, val_fraction=0)
     with pytest.raises(UserError, match="2 of 2 images cannot be decoded"):
         run(source(["bad", "bad"]), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("splits", "changes", "message"),
+    [
+        (None, {"val_fraction": 0}, "in the val split: raise ingest.val_fraction, which is 0, or add images"),
+        (None, {"test_fraction": 0}, "in the test split: raise ingest.test_fraction, which is 0,"),
+        (["train", "train", "test"] * 20, {"val_fraction": 0}, "none of the 60 images is in the val split"),
+        (["train", "train", "val"] * 20, {"test_fraction": 0}, "none of the 60 images is in the test split"),
+    ],
+)
+def test_an_empty_split_is_named_with_its_param(tmp_path, splits, changes, message):
+    with pytest.raises(UserError, match=message):
+        run(source(splits=splits), tmp_path, **changes)
+
+
+def test_fractions_of_0_are_fine_where_the_data_set_brings_its_splits(tmp_path):
+    splits = ["train", "train", "val", "test"] * 15
+    rows = run(source(splits=splits), tmp_path, val_fraction=0, test_fraction=0).to_pylist()
+    assert sorted(row["split"] for row in rows) == sorted(splits)
 
 
 def test_the_limit_takes_images_of_every_class(tmp_path):

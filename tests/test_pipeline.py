@@ -384,6 +384,31 @@ def test_a_change_re_runs_the_stages_it_concerns(loop: Loop, path: str, old: str
         assert loop.changed_stages() == stages
 
 
+def test_an_experiment_becomes_a_branch_that_others_pull_without_running_anything(
+    loop: Loop, cnn_experiment: str, tmp_path: Path
+) -> None:
+    """The way from an experiment to a pull request, as the README has it."""
+    loop.run("git", "init", "--quiet", "--bare", str(tmp_path / "origin"))
+    loop.run("git", "remote", "add", "origin", str(tmp_path / "origin"))
+    loop.run("dvc", "remote", "add", "--default", "storage", str(tmp_path / "storage"))
+    loop.run("git", "commit", "--quiet", "--all", "--message", "A remote")
+    loop.run("dvc", "exp", "apply", "faster-cnn")
+    loop.run("git", "switch", "--quiet", "--create", "faster")
+    loop.run("git", "commit", "--quiet", "--all", "--message", "A faster classifier")
+    loop.run("dvc", "push")
+    loop.run("git", "push", "--quiet", "--set-upstream", "origin", "faster")
+
+    colleague = Project(tmp_path / "colleague")
+    loop.run("git", "clone", "--quiet", "--branch", "faster", str(tmp_path / "origin"), str(colleague.folder))
+    colleague.run("dvc", "pull")
+    said = colleague.run("dvc", "repro")
+    assert ran(said) == []
+    assert "up to date" in said
+    assert yaml.safe_load((colleague.folder / "params.yaml").read_text())["cnn"]["lr"] == 0.02
+    assert hashes(colleague.folder) == hashes(loop.folder)
+    assert colleague.run("git", "status", "--porcelain") == ""
+
+
 # ---------------------------------------------------------------- the same bytes, and failures, in a copy
 
 WITHOUT_TERMINAL_AND_TRACKING = """

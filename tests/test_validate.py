@@ -47,10 +47,10 @@ def test_good_data_passes_with_the_default_thresholds(project: Path, capsys: pyt
     assert (OUTPUT / "passed").read_text() == dataset.digest(folder) + "\n"
     report = json.loads((OUTPUT / "report.json").read_text())
     assert report["success"]
-    assert len(report["expectations"]) == 15
+    assert len(report["expectations"]) == 18
     assert not FAILED.exists()
     said, noise = capsys.readouterr()
-    assert "all 15 expectations met by 60 images in 3 classes" in said
+    assert "all 18 expectations met by 60 images in 3 classes" in said
     assert noise == ""
 
 
@@ -90,7 +90,7 @@ def test_a_failure_is_told_with_examples_and_leaves_no_pass(project: Path, capsy
     validate.main()
     change_params(min_images_per_class=13)
     capsys.readouterr()
-    with pytest.raises(UserError, match=r"1 of 15 expectations.*\.visionloop/validate/docs/index\.html"):
+    with pytest.raises(UserError, match=r"1 of 18 expectations.*\.visionloop/validate/docs/index\.html"):
         validate.main()
     told = capsys.readouterr().out
     assert "FAILED  3 of 3  each class has at least 13 train images [validate.min_images_per_class]" in told
@@ -102,10 +102,36 @@ def test_a_failure_is_told_with_examples_and_leaves_no_pass(project: Path, capsy
 
 def test_classes_are_compared_with_those_expected(project: Path) -> None:
     tiny_ingest(project)
-    change_params(classes=["ball", "box", "lid"], min_images_per_class=1)
+    change_params(classes=["ball", "box", "lid"], min_images_per_class=1, max_absent_classes=1)
     failed = failures()
     assert set(failed) == {"classes.status", "classes.train_images", "classes.imbalance"}
     assert failed["classes.status"]["examples"] == ["cup, status not expected", "lid, status missing"]
+
+
+def test_a_tiny_split(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_ingest(project, val=1)
+    assert failures()["splits.images_in_manifest"]["examples"] == ["val, images_in_manifest 3"]
+    assert "or raise ingest.val_fraction" in capsys.readouterr().out
+    change_params(min_images_per_split=3)
+    validate.main()
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_classes_absent_from_a_split(project: Path, capsys: pytest.CaptureFixture[str], split: str) -> None:
+    tiny_ingest(project)
+    few = (f"{split}/ball", f"{split}/box")
+    change_manifest(lambda t: t.assign(split=t["split"].mask(t["source"].str.startswith(few), "train")))
+    change_params(min_images_per_split=1)
+    row = failures()[f"classes.{split}_images"]
+    assert row["examples"] == [f"ball, {split}_images 0", f"box, {split}_images 0"]
+    assert (row["unexpected"], row["rows"]) == (2, 3)
+    assert f"add images, or raise ingest.{split}_fraction) [validate.max_absent_classes]" in capsys.readouterr().out
+
+
+def test_one_class_of_three_may_be_absent_from_val(project: Path) -> None:
+    tiny_ingest(project)
+    change_manifest(lambda t: t.assign(split=t["split"].mask(t["source"].str.startswith("val/ball"), "train")))
+    assert "classes.val_images" not in failures()  # the arrays disagree with the manifest, and nothing else
 
 
 def test_imbalance(project: Path) -> None:

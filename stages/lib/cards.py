@@ -1,6 +1,6 @@
 """Cards: small YAML files in data/raw that say where a data set comes from, and the loaders for the formats they name.
 
-idx      MNIST's format (LeCun), plain or gzipped: files train_images, train_labels, test_images, test_labels
+idx      MNIST's format (LeCun), plain or gzipped: files train_images, train_labels, and likewise val and test
 cifar    CIFAR's binary version (Krizhevsky 2009), a tar.gz: file archive
 archive  a .zip or .tar of images, one folder per class: file archive
 digits   the 8x8 digits that come with scikit-learn (Alpaydin and Kaynak 1998)
@@ -24,6 +24,12 @@ from stages.lib.download import fetch
 from stages.lib.terminal import UserError
 
 SPLITS = ("test", "val", "train")
+ROLES = {
+    "digits": [],
+    "idx": [f"{split}_{content}" for split in SPLITS for content in ("images", "labels")],
+    "cifar": ["archive"],
+    "archive": ["archive"],
+}  # of the files that each loader takes
 
 
 class RemoteFile(BaseModel):
@@ -52,10 +58,19 @@ class Card(BaseModel):
     @model_validator(mode="after")
     def _is_complete(self) -> "Card":
         needed = {"digits": set(), "idx": {"train_images", "train_labels"}}.get(self.loader, {"archive"})
+        if unknown := set(self.files) - set(ROLES[self.loader]):
+            takes = ", ".join(f"files.{role}" for role in ROLES[self.loader]) or "no files"
+            raise ValueError(f"files.{min(unknown)} is unknown: loader {self.loader} takes {takes}")
         if missing := needed - set(self.files):
             raise ValueError(f"loader {self.loader} needs files.{min(missing)}")
-        if self.loader != "archive" and len(set(self.classes)) < 2:
-            raise ValueError("at least two different classes are needed")
+        for split in SPLITS:
+            pair = {f"{split}_images", f"{split}_labels"}
+            if len(missing := pair - set(self.files)) == 1:
+                raise ValueError(f"files.{min(missing)} is missing: files.{min(pair - missing)} needs it")
+        if repeated := [name for name in self.classes if self.classes.count(name) > 1]:
+            raise ValueError(f"class `{repeated[0]}` is listed twice in classes")
+        if self.loader != "archive" and len(self.classes) < 2:
+            raise ValueError("at least two classes are needed")
         return self
 
     def fetch(self, role: str, entry: str) -> Path:

@@ -20,12 +20,13 @@ class ClassifierStep:
         lr: float,
         schedule: Schedule,
         weight_decay: float,
+        beta_2: float,
         label_smoothing: float,
         average: float,
     ):
         self.model, self.steps, self.lr, self.schedule = model, steps, lr, schedule
         self.averaged = AveragedNetwork(model, average)
-        self.optimizer = keras.optimizers.AdamW(lr, weight_decay=weight_decay, beta_2=0.99, epsilon=1e-6)
+        self.optimizer = keras.optimizers.AdamW(lr, weight_decay=weight_decay, beta_2=beta_2)
         self.optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         self.optimizer.build(model.trainable_variables)
         self.loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing)

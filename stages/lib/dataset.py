@@ -7,7 +7,7 @@ classes.json      the class names; a label is an index into this list
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -69,18 +69,28 @@ def shard_paths(folder: str | Path, split: str) -> list[Path]:
     return sorted(Path(folder).glob(f"{split}-[0-9]*.npy"))
 
 
+def require(*paths: str | Path) -> None:
+    """Raises UserError when a file or folder that an earlier stage makes is not there."""
+    for path in paths:
+        if not Path(path).exists():
+            raise UserError(f"{path} not found: run `dvc repro`, which runs the stage that makes it")
+
+
 def open_shards(folder: str | Path, split: str) -> list[np.ndarray]:
     """The shards of a split as memory maps, uint8 [n, height, width, channels]: nothing is read before it is used."""
+    require(folder)
     shards = [np.load(path, mmap_mode="r", allow_pickle=False) for path in shard_paths(folder, split)]
     if not shards:
-        raise UserError(f"{folder} holds no {split} images: give the data set more, or raise ingest.{split}_fraction")
+        remedy = "run `dvc repro`" if split == "train" else f"add images, or raise ingest.{split}_fraction"
+        raise UserError(f"{folder} holds no {split} images: {remedy}")
     return shards
 
 
-def iterate_shards(folder: str | Path, split: str) -> Iterator[np.ndarray]:
-    """Yields uint8 [n, height, width, channels], one shard in memory at a time."""
-    for path in shard_paths(folder, split):
-        yield np.load(path, allow_pickle=False)
+def pick(shards: Sequence[np.ndarray], positions: Sequence[int] | np.ndarray) -> np.ndarray:
+    """The images [k, height, width, channels] at these positions of the shards put end to end, in the given order."""
+    starts = np.cumsum([0, *(len(shard) for shard in shards)])
+    which = np.searchsorted(starts, positions, side="right") - 1
+    return np.stack([shards[shard][position - starts[shard]] for shard, position in zip(which, positions, strict=True)])
 
 
 def read_images(folder: str | Path, split: str) -> np.ndarray:
@@ -90,6 +100,7 @@ def read_images(folder: str | Path, split: str) -> np.ndarray:
 
 def read_labels(folder: str | Path, split: str) -> np.ndarray:
     """int32 [n], in the order of the split's shards."""
+    require(Path(folder) / "manifest.parquet")
     table = pq.read_table(Path(folder) / "manifest.parquet", columns=["split", "label", "reason"])
     split_of, reason = table["split"].to_numpy(zero_copy_only=False), table["reason"].is_null().to_numpy()
     return table["label"].to_numpy()[(split_of == split) & reason].astype(np.int32)
@@ -97,6 +108,7 @@ def read_labels(folder: str | Path, split: str) -> np.ndarray:
 
 def read_classes(folder: str | Path) -> list[str]:
     """The class names, in the order of the labels."""
+    require(Path(folder) / "classes.json")
     return json.loads((Path(folder) / "classes.json").read_text(encoding="utf-8"))
 
 

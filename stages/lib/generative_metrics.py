@@ -25,10 +25,16 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def kernel_distance(a: np.ndarray, b: np.ndarray, *, subsets: int, subset_size: int, seed: int) -> tuple[float, float]:
-    """Mean and standard error over subsets of the unbiased squared maximum mean discrepancy with the kernel
-    (x.y / d + 1)^3 (Binkowski et al. 2018, "KID"); around 0, and at times below, for sets of one distribution."""
+    """Unbiased squared maximum mean discrepancy with the kernel (x.y / d + 1)^3, averaged over subsets of at most half
+    the images (Binkowski et al. 2018, "KID"), and its standard error; around 0, and at times below, for sets of one
+    distribution.
+
+    The error is that of the images drawn, not of the subsets: the spread between subsets of m of n images, scaled by
+    sqrt(m / (n - m)) (Politis & Romano 1994). It errs on the large side where the distance is near 0.
+    """
     random = np.random.default_rng(seed)
-    size = max(2, min(subset_size, len(a) // 2, len(b) // 2))
+    count = min(len(a), len(b))
+    size = max(2, min(subset_size, count // 2))
     values = []
     for _ in range(subsets):
         x = a[random.choice(len(a), size, replace=False)]
@@ -36,7 +42,7 @@ def kernel_distance(a: np.ndarray, b: np.ndarray, *, subsets: int, subset_size: 
         within_x, within_y, across = (_polynomial_kernel(p, q) for p, q in ((x, x), (y, y), (x, y)))
         within = sum(k.sum() - np.trace(k) for k in (within_x, within_y)) / (size * (size - 1))
         values.append(within - 2.0 * across.mean())
-    return float(np.mean(values)), float(np.std(values) / np.sqrt(subsets))
+    return float(np.mean(values)), float(np.std(values, ddof=1) * np.sqrt(size / max(1, count - size)))
 
 
 def _polynomial_kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:

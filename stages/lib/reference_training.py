@@ -42,6 +42,7 @@ class ReferenceTraining:
             lr=lr,
             schedule="one_cycle",
             weight_decay=0.02,
+            beta_2=0.99,
             label_smoothing=0.1,
             average=0.0,
         )

@@ -3,22 +3,21 @@
 It is copied into the registered model and imports nothing of this project.
 """
 
-import json
-from pathlib import Path
-
 import numpy as np
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
 
 class Classifier(PythonModel):
-    """uint8 [n, height, width, channels] -> float64 [n, classes], rows that add up to 1."""
+    """uint8 [n, height, width, channels] -> float64 [n, classes], rows that add up to 1.
+
+    The tag `classes` of the model version names the columns.
+    """
 
     def load_context(self, context):
         import keras
 
         self.network = keras.models.load_model(context.artifacts["model"], compile=False)
-        self.classes = json.loads(Path(context.artifacts["classes"]).read_text(encoding="utf-8"))
 
     def predict(self, context, model_input, params=None):
         images = np.asarray(model_input)

@@ -74,13 +74,14 @@ def _images(files: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
 def _classes(images: pd.DataFrame, expected: Sequence[str]) -> pd.DataFrame:
     """One row per class that is expected or found."""
     found = images["class"].unique()
-    train = images[images["split"] == "train"]["class"].value_counts()
     rows = pd.DataFrame({"class": sorted({*expected, *found})})
     rows["status"] = [
         "not expected" if name not in expected else "as expected" if name in found else "missing"
         for name in rows["class"]
     ]
-    rows["train_images"] = rows["class"].map(train).fillna(0).astype(int)
+    for split in SPLITS:
+        count = images[images["split"] == split]["class"].value_counts()
+        rows[f"{split}_images"] = rows["class"].map(count).fillna(0).astype(int)
     rows["imbalance"] = rows["train_images"].max() / rows["train_images"].clip(lower=1)
     rows["brightness"] = rows["class"].map(images.groupby("class")["mean"].mean()).astype(float)
     rows["brightness_gap"] = (rows["brightness"] - rows["brightness"].median()).abs()

@@ -5,12 +5,9 @@ Output-neutral: nothing here may change a byte below data/.
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable
 
 from tqdm import tqdm
-
-T = TypeVar("T")
 
 SECONDS_BETWEEN_LINES = 30  # without a terminal, progress is a plain line this often
 
@@ -76,11 +73,3 @@ class Progress:
             rate = (self.done - self.first) / (now - self.started)
             tail = f", {self.text}" if self.text else ""
             print(f"  {self.what}: {self.done}/{self.total} {self.unit}, {rate:.0f}/s{tail}", flush=True)
-
-
-def progress(items: Iterable[T], what: str, total: int, unit: str = "it") -> Iterator[T]:
-    """Yields `items` and shows how far it is."""
-    with Progress(what, total, unit) as bar:
-        for item in items:
-            yield item
-            bar.advance()

@@ -105,8 +105,8 @@ class Run:
         tags: Mapping[str, str],
         requirements: Sequence[str],
     ) -> None:
-        """Registers `network` as a version of `name` with the alias `candidate`; bytes that are registered already only
-        move the alias.
+        """Registers `network` as a version of `name` with the alias `candidate`. When the same bytes (network, `serve`
+        and `files`) are registered already, that version gets the alias, the description and the tags.
 
         serve: the Python file that answers predictions, a "model from code". files: what it reads beside the network.
         signature: inputs and outputs in MLflow's terms. example: a JSON-able input.
@@ -115,6 +115,7 @@ class Run:
             "register",
             name=name,
             sha256=_sha256(network),
+            bundle_sha256=hashlib.sha256("".join(map(_sha256, (network, serve, *files))).encode()).hexdigest(),
             serve=self._copy(serve),
             files={Path(path).name: self._copy(path) for path in (network, *files)},
             signature=signature,
@@ -298,6 +299,11 @@ def _system_metrics(run: Run) -> Iterator[None]:
 def _probe(uri: str) -> None:
     """Raises UserError when nothing answers at a tracking URI with a host."""
     parts = urlsplit(uri)
+    if "://" not in uri and not uri.startswith("databricks"):
+        raise UserError(
+            f"MLFLOW_TRACKING_URI is {uri!r}, expected an address such as http://host:5000, "
+            "sqlite:////path/mlflow.db or postgresql://host/database"
+        )
     if not parts.hostname and parts.scheme not in ("http", "https"):
         return
     problem: Exception
@@ -397,7 +403,9 @@ def deliver_outbox(root: Path) -> None:
                 except Exception as error:  # whatever MLflow or the network has: the run waits, the others go on
                     print(f"{folder.name}: {type(error).__name__}: {error}", flush=True)
                     delivery.not_before = time.monotonic() + RETRY_SECONDS
-                    if not delivery.stage_is_running():
+                    if delivery.stage_is_running():
+                        last_work = time.monotonic()
+                    else:
                         (folder / "undelivered").touch()
             time.sleep(0.1)
 
@@ -535,7 +543,8 @@ class Delivery:
         with contextlib.suppress(mlflow.MlflowException):
             client.create_registered_model(name)
         versions = client.search_model_versions(f"name = '{name}'")
-        number = next((v.version for v in versions if v.tags.get("sha256") == event["sha256"]), None)
+        tags = {**event["tags"], "sha256": event["sha256"], "bundle_sha256": event["bundle_sha256"]}
+        number = next((v.version for v in versions if v.tags.get("bundle_sha256") == event["bundle_sha256"]), None)
         if number is None:
             trained_by = client.search_runs(
                 [self.state["experiment_id"]], f"tags.model_sha256 = '{event['sha256']}'", max_results=1
@@ -563,10 +572,14 @@ class Delivery:
                 name,
                 source=f"models:/{model.model_id}",
                 run_id=run_id,
-                tags={**event["tags"], "sha256": event["sha256"]},
+                tags=tags,
                 description=event["description"],
                 model_id=model.model_id,
             ).version
+        else:
+            client.update_model_version(name, number, event["description"])
+            for key, value in tags.items():
+                client.set_model_version_tag(name, number, key, value)
         client.set_registered_model_alias(name, "candidate", number)
         client.log_batch(self.state["run_id"], tags=[mlflow.entities.RunTag(f"registered.{name}", str(number))])
 

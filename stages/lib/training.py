@@ -16,9 +16,9 @@ from stages.lib.checkpoints import Checkpoint
 from stages.lib.runtime import tf
 from stages.lib.terminal import Interrupted, Progress, UserError
 
-# Images are shuffled within this many randomly drawn shards at a time: with shards of 64 MiB the loop holds 1 GiB, and
-# a data set that fits in it is shuffled as a whole.
-SHARDS_IN_MEMORY = 16
+# Images are shuffled within this many randomly drawn shards at a time, and a data set of no more shards as a whole.
+# With shards of 64 MiB that is 512 MiB; while one group replaces another, up to three times as much is held.
+SHARDS_IN_MEMORY = 8
 STEPS_PER_CALL = 16  # between two looks at the losses, at the progress bar and at signals
 
 

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
@@ -20,10 +20,11 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def ordered_map(function: Callable[[T], R], chunks: Iterable[T], workers: int) -> Iterator[R]:
+def ordered_map(function: Callable[[T], R], chunks: Iterable[T], workers: int) -> Generator[R, None, None]:
     """Yields `function(chunk)` in the order of `chunks`, at most three chunks per worker in flight.
 
-    With one worker everything happens in this process. `function` and the chunks must be picklable.
+    With one worker everything happens in this process; more end when the generator does, or is closed. `function` and
+    the chunks must be picklable.
     """
     if workers <= 1:
         yield from map(function, chunks)

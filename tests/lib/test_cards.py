@@ -117,6 +117,7 @@ def test_what_is_not_idx_is_refused(tmp_path, data):
 
 
 FILE = {"url": "http://x.org/a.zip", "hash": "md5:" + "0" * 32}
+PAIR = {"train_images": FILE, "train_labels": FILE}
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,19 @@ FILE = {"url": "http://x.org/a.zip", "hash": "md5:" + "0" * 32}
         ({"loader": "archive"}, "needs files.archive"),
         ({"loader": "pickle"}, "`loader`"),
         ({"loader": "digits", "clases": []}, "`clases`"),
-        ({"loader": "digits", "classes": ["a"]}, "at least two different classes"),
+        ({"loader": "digits", "classes": ["a"]}, "at least two classes"),
+        ({"loader": "digits", "classes": ["a", 1, "b", "1"]}, "class `1` is listed twice"),
+        ({"loader": "digits", "files": {"archive": FILE}}, "files.archive is unknown: loader digits takes no files"),
+        (
+            {"loader": "archive", "files": {"archive": FILE, "archives": FILE}},
+            "files.archives is unknown: loader archive takes files.archive",
+        ),
+        ({"loader": "idx", "files": PAIR | {"test_lables": FILE}}, "files.test_lables is unknown.*files.test_labels,"),
+        (
+            {"loader": "idx", "files": PAIR | {"test_images": FILE}},
+            "files.test_labels is missing: files.test_images needs it",
+        ),
+        ({"loader": "idx", "files": PAIR | {"val_labels": FILE}}, "files.val_images is missing"),
         ({"loader": "digits", "image_size": 4}, "`image_size`"),
         ({"loader": "archive", "files": {"archive": FILE | {"url": "file:///etc/passwd"}}}, "`files.archive.url`"),
         ({"loader": "archive", "files": {"archive": FILE | {"hash": "md5:1"}}}, "`files.archive.hash`"),

@@ -19,6 +19,7 @@ def classifier_step(model=None, **options) -> ClassifierStep:
         "lr": 0.02,
         "schedule": "constant",
         "weight_decay": 0.0,
+        "beta_2": 0.99,
         "label_smoothing": 0.0,
     }
     seed_everything(0)

@@ -8,11 +8,12 @@ from stages.lib.dataset import (
     ShardWriter,
     check_side,
     digest,
-    iterate_shards,
     open_shards,
+    pick,
     read_classes,
     read_images,
     read_labels,
+    require,
 )
 from stages.lib.terminal import UserError
 from tests.conftest import tiny_ingest
@@ -31,7 +32,7 @@ def test_shards_have_one_size_however_the_images_arrive(tmp_path, chunks):
     assert [len(shard) for shard in open_shards(tmp_path, "train")] == [6, 6, 6, 2]
     assert sorted(p.name for p in tmp_path.iterdir())[-1] == "train-00003.npy"
     np.testing.assert_array_equal(read_images(tmp_path, "train"), IMAGES)
-    np.testing.assert_array_equal(np.concatenate(list(iterate_shards(tmp_path, "train"))), IMAGES)
+    np.testing.assert_array_equal(np.concatenate(open_shards(tmp_path, "train")), IMAGES)
 
 
 def test_an_image_larger_than_a_shard_has_one_of_its_own(tmp_path):
@@ -96,3 +97,23 @@ def test_the_digest_is_of_names_and_bytes_alone(tmp_path):
         folder("g", {"x": b"2", "y/z": b"1"}),
     ]
     assert len({first, *others}) == 6
+
+
+def test_images_are_picked_across_shards_in_the_order_asked_for(tmp_path):
+    writer = ShardWriter(tmp_path, "train", SIX_IMAGES)
+    writer.append(IMAGES)
+    writer.close()
+    positions = [19, 0, 6, 5, 6]
+    np.testing.assert_array_equal(pick(open_shards(tmp_path, "train"), positions), IMAGES[positions])
+
+
+def test_what_an_earlier_stage_should_have_made_is_missed_in_one_sentence(tmp_path):
+    require(tmp_path)
+    for ask in (
+        require,
+        lambda path: open_shards(path, "train"),
+        lambda path: read_labels(path, "train"),
+        read_classes,
+    ):
+        with pytest.raises(UserError, match=r"absent.* not found: run `dvc repro`"):
+            ask(tmp_path / "absent")

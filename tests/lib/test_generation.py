@@ -1,7 +1,9 @@
 import numpy as np
+import pytest
 
+from stages.lib import generation
 from stages.lib.gan_networks import build_generator
-from stages.lib.generation import draw_latents, generate
+from stages.lib.generation import draw_latents, generate, is_conditional
 from stages.lib.runtime import keras
 
 
@@ -31,3 +33,17 @@ def test_an_image_depends_on_its_own_latents_and_label_alone():
     assert images.shape == (6, 8, 8, 3)
     alone = generate(generator, latents[4:5], labels[4:5])
     assert np.abs(images[4:5].astype(int) - alone).max() <= 1
+
+
+def test_many_images_are_made_in_parts(monkeypatch):
+    generator = build_generator("conv", (8, 8, 1), 3, 4, 8, True)
+    latents, labels = draw_latents(10, 4, 0), np.arange(10) % 3
+    whole = generate(generator, latents, labels)
+    monkeypatch.setattr(generation, "IMAGES_AT_A_TIME", 4)
+    assert np.abs(generate(generator, latents, labels).astype(int) - whole).max() <= 1
+
+
+@pytest.mark.parametrize("arch", ["conv", "article"])
+@pytest.mark.parametrize("conditional", [True, False])
+def test_a_generator_shows_whether_it_takes_classes(arch, conditional):
+    assert is_conditional(build_generator(arch, (8, 8, 1), 3, 4, 8, conditional)) is conditional

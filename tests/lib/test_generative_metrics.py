@@ -49,7 +49,7 @@ def test_kernel_distance_equals_a_loop_over_pairs():
         expected.append(within - 2 * np.mean([kernel(p, q) for p in x for q in y]))
     value, error = kernel_distance(A, B, subsets=2, subset_size=20, seed=3)
     assert value == pytest.approx(np.mean(expected))
-    assert error == pytest.approx(abs(expected[0] - expected[1]) / 2 / np.sqrt(2))
+    assert error == pytest.approx(abs(expected[0] - expected[1]) / np.sqrt(2) * np.sqrt(20 / 180))
 
 
 def test_kernel_distance_is_unbiased():
@@ -63,10 +63,24 @@ def test_kernel_distance_is_unbiased():
 
 def test_kernel_distance_tells_sets_apart_and_says_how_sure_it_is():
     value, error = kernel_distance(A, A[:200] + 1, subsets=50, subset_size=100, seed=0)
-    assert value > 10 * error > 0
+    assert value > 5 * error > 0  # A has 300 images, the other set 200
     assert kernel_distance(A, B, subsets=5, subset_size=50, seed=1) == kernel_distance(
         A, B, subsets=5, subset_size=50, seed=1
     )
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_the_error_of_the_kernel_distance_is_that_of_the_images_whatever_the_subsets(shift):
+    found = []
+    for seed in range(60):
+        x, y = np.random.default_rng(seed).normal(size=(2, 100, 8))
+        few, many = (kernel_distance(x, y + shift, subsets=k, subset_size=25, seed=seed) for k in (50, 200))
+        assert many[1] == pytest.approx(few[1], rel=0.5)
+        found.append(many)
+    values, errors = np.array(found).T
+    assert np.std(values) < 1.2 * errors.mean()  # not too small, and where the sets differ not much too large
+    assert shift == 0.0 or errors.mean() < 1.5 * np.std(values)
+    assert np.mean(abs(values - values.mean()) < 2 * errors) > 0.9
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])

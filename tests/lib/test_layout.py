@@ -25,6 +25,26 @@ def test_splits_are_respected():
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "names", [("Train", "Test", "VAL"), ("training", "testing", "valid"), ("TRAIN", "test", "Validation")]
+)
+def test_splits_go_by_several_names_in_any_case(names):
+    train, test, val = names
+    source = arrange("pets", files(f"{train}/dog/a.png", f"{train}/cat/a.png", f"{test}/cat/b.png", f"{val}/dog/c.png"))
+    assert source.classes == ["cat", "dog"]
+    assert {(path, split) for path, split, _ in placed(source)} == {
+        (f"{train}/dog/a.png", "train"), (f"{train}/cat/a.png", "train"),
+        (f"{test}/cat/b.png", "test"), (f"{val}/dog/c.png", "val"),
+    }  # fmt: skip
+
+
+def test_a_name_without_a_dot_is_no_image():
+    source = arrange("pets", files("a/x.png", "b/x.png", "a/README", "a/png", "b/x."))
+    assert source.left_out == [(path, "not an image file (no extension)") for path in ("a/README", "a/png")] + [
+        ("b/x.", "not an image file (.)")
+    ]
+
+
 def test_a_folder_around_everything_is_tolerated():
     source = arrange("pets.zip", files("pets/train/dog/a.png", "pets/train/cat/a.png", "pets/README.txt"))
     assert placed(source)[0] == ("pets/train/cat/a.png", "train", "cat")
@@ -55,7 +75,8 @@ def test_system_files_are_ignored_and_others_left_out_with_a_reason():
         (("a/x.png", "b/x.txt"), (), "class folder `b` holds no images"),
         (("train/a/x.png", "train/b/x.png"), ("train/a", "train/b", "test/a"), "class folder `test/a` holds no images"),
         (("train/a/x.png", "train/b/x.png", "test/c/x.png"), (), "class `c` has no folder in train/"),
-        (("train/a/x.png", "train/b/x.png", "valid/a/x.png"), (), "a folder `valid` beside `train`"),
+        (("train/a/x.png", "train/b/x.png", "extra/a/x.png"), (), "a folder `extra` beside `train`"),
+        (("Train/a/x.png", "Train/b/x.png", "Testing/c/x.png"), (), "class `c` has no folder in train/"),
         (("test/a/x.png", "test/b/x.png"), (), "a folder `test` but no `train`"),
         (("train/x.png", "test/x.png"), (), "images directly in test/"),
         (("Cat/x.png", "cat/x.png"), (), "`Cat` and `cat` differ in case only"),

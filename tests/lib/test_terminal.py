@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from stages.lib import terminal
-from stages.lib.terminal import Progress, UserError, progress, run_stage, say
+from stages.lib.terminal import Progress, UserError, run_stage, say
 
 
 def fail_with(error: BaseException):
@@ -61,7 +61,3 @@ def test_progress_in_a_terminal_is_a_bar_that_leaves_nothing_behind(capsys, monk
     assert "2/4" in err
     assert "half" in err
     assert err.split("\r")[-2].strip() == ""
-
-
-def test_progress_hands_the_items_on():
-    assert list(progress(iter("abc"), "letters", total=3)) == ["a", "b", "c"]

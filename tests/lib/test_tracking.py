@@ -255,7 +255,7 @@ def test_a_server_and_an_experiment_of_the_users_win(studio: Studio, painted: An
 
 @pytest.mark.parametrize(
     "uri",
-    ["http://127.0.0.1:9", "http://127.0.0.1:99999", "http:/127.0.0.1:5000", "postgresql://me:secret@127.0.0.1:9/db"],
+    ["http://127.0.0.1:9", "http://127.0.0.1:99999", "http:///5000", "postgresql://me:secret@127.0.0.1:9/db"],
 )
 def test_an_unreachable_server_stops_a_stage_at_once(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -269,6 +269,16 @@ def test_an_unreachable_server_stops_a_stage_at_once(uri: str, tmp_path: Path, m
         pass
     assert time.monotonic() - started < 5
     assert "secret" not in str(stopped.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("uri", ["foo:bar", "http:/127.0.0.1:5000", "mlruns"])
+def test_what_is_no_address_stops_a_stage_at_once(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("VISIONLOOP_TRACKING", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(UserError, match="expected an address"), tracking.stage_run("paint", PaintParams()):
+        pass
     assert list(tmp_path.iterdir()) == []
 
 
