@@ -7,10 +7,12 @@ Its recipe is fixed and depends on neither `cnn` nor `gan`, so that experiments 
 """
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
 from stages.lib import terminal, tracking
+from stages.lib.checkpoints import Checkpoint
 from stages.lib.classification_metrics import accuracy, softmax
 from stages.lib.classifiers import SMALLEST_SIDE
 from stages.lib.dataset import check_side, open_shards, read_classes, read_images, read_labels
@@ -33,17 +35,18 @@ def main() -> None:
     params = load_params(ReferenceParams, "reference")
     shards, labels, classes = open_shards(DATA, "train"), read_labels(DATA, "train"), read_classes(DATA)
     check_side(DATA, "reference", SMALLEST_SIDE["compact"])
-    with tracking.stage_run("reference", params) as run, whole_folder(OUTPUT) as folder:
+    state: dict[str, Any] = {"history": []}
+    checkpoint = Checkpoint("reference", params, state)
+    with tracking.stage_run("reference", params, checkpoint) as run, checkpoint, whole_folder(OUTPUT) as folder:
         training = ReferenceTraining(shards, labels, len(classes), **params.model_dump())
-        history = []
-        for report in training.reports("reference", "lower reference.lr"):
-            history.append({"step": report.step} | report.means)
+        for report in training.reports("reference", "lower reference.lr", checkpoint):
+            state["history"].append({"step": report.step} | report.means)
             run.metrics(report.means, step=report.step)
         network = training.network
         probabilities = softmax(network.predict(read_images(DATA, "val"), batch_size=512, verbose=0))
         metrics = {"val_accuracy": accuracy(probabilities, read_labels(DATA, "val"))}
         save_network(network, folder / "model.keras")
-        write_table(folder / "history.csv", history)
+        write_table(folder / "history.csv", state["history"])
         write_metrics(folder / "metrics.json", {"reference": metrics})
         run.metrics(metrics, step=params.steps)
         run.model(folder / "model.keras")

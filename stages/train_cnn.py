@@ -6,11 +6,13 @@ Writes data/train_cnn/: model.keras, history.csv, metrics.json (validation), cur
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import Field
 
 from stages.lib import terminal, tracking
+from stages.lib.checkpoints import Checkpoint
 from stages.lib.classification import ClassifierStep
 from stages.lib.classification_metrics import accuracy, negative_log_likelihood, softmax
 from stages.lib.classifiers import SMALLEST_SIDE, Arch, build_classifier
@@ -63,7 +65,9 @@ def main() -> None:
     def build(dtype: str = "float32"):
         return build_classifier(params.arch, shape, len(classes), params.width, dtype)
 
-    with tracking.stage_run("train_cnn", params) as run, whole_folder(OUTPUT) as folder:
+    state: dict[str, Any] = {"history": [], "best_nll": math.inf, "best_epoch": 0, "best_weights": []}
+    checkpoint = Checkpoint("train_cnn", params, state)
+    with tracking.stage_run("train_cnn", params, checkpoint) as run, checkpoint, whole_folder(OUTPUT) as folder:
         seed_everything(params.seed)
         per_epoch = steps_per_epoch(views[0], batch_size)
         step = ClassifierStep(
@@ -71,8 +75,6 @@ def main() -> None:
             steps=params.epochs * per_epoch,
             **params.model_dump(include={"lr", "schedule", "weight_decay", "beta_2", "label_smoothing", "average"}),
         )
-        history: list[dict[str, float]] = []
-        best_nll, best_epoch, best_weights = math.inf, 0, step.averaged.model.get_weights()
         for report in train(
             step,
             lambda epoch: views[epoch % len(views)],
@@ -83,15 +85,19 @@ def main() -> None:
             seed=params.seed,
             what="train cnn",
             blame="lower cnn.lr",
+            checkpoint=checkpoint,
         ):
             scores = validation_scores(step.averaged.model, val_images, val_labels)
-            history.append({"epoch": len(history) + 1} | report.means | scores)
-            run.metrics(report.means | scores, step=len(history))
-            if scores["val_nll"] < best_nll:
-                best_nll, best_epoch, best_weights = scores["val_nll"], len(history), step.averaged.model.get_weights()
-            if params.patience and len(history) - best_epoch >= params.patience:
+            epoch = len(state["history"]) + 1
+            state["history"].append({"epoch": epoch} | report.means | scores)
+            run.metrics(report.means | scores, step=epoch)
+            if scores["val_nll"] < state["best_nll"] or epoch == 1:
+                state |= {"best_nll": scores["val_nll"], "best_epoch": epoch}
+                state["best_weights"] = step.averaged.model.get_weights()
+            if params.patience and epoch - state["best_epoch"] >= params.patience:
                 break
-        step.averaged.model.set_weights(best_weights)
+        history, best_epoch = state["history"], state["best_epoch"]
+        step.averaged.model.set_weights(state["best_weights"])
         network = copy_in_float32(step.averaged.model, build)
         metrics = validation_scores(network, val_images, val_labels)
         metrics |= {"best_epoch": best_epoch, "weights": network.count_params()}

@@ -6,13 +6,16 @@ Writes data/train_gan/: generator.keras, history.csv, metrics.json (validation),
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import Field
 
 from stages.lib import terminal, tracking
 from stages.lib.adversarial import AdversarialStep
+from stages.lib.checkpoints import Checkpoint
 from stages.lib.classification_metrics import accuracy
 from stages.lib.dataset import check_side, open_shards, read_classes, read_images, read_labels, require
 from stages.lib.figures import learning_curves
@@ -62,6 +65,13 @@ def validation_scores(generator, latents, labels, space: ReferenceSpace, real_fe
     }
 
 
+def draw_samples(folder: Path, step: int, images: np.ndarray, row_labels: Sequence[str]) -> Path:
+    """The picture of the samples after a step, a row per class."""
+    path = folder / "samples" / f"step-{step:06d}.png"
+    image_grid(images, path, SAMPLES_PER_CLASS, row_labels=row_labels)
+    return path
+
+
 def main() -> None:
     params = load_params(GanParams, "gan")
     require(REFERENCE)
@@ -78,7 +88,9 @@ def main() -> None:
             params.arch, shape, len(classes), params.latent_dim, params.width, params.conditional, dtype
         )
 
-    with tracking.stage_run("train_gan", params) as run, whole_folder(OUTPUT) as folder:
+    state: dict[str, Any] = {"history": [], "samples": [], "best_fd": math.inf, "best_step": 0, "best_weights": []}
+    checkpoint = Checkpoint("train_gan", params, state)
+    with tracking.stage_run("train_gan", params, checkpoint) as run, checkpoint, whole_folder(OUTPUT) as folder:
         (folder / "samples").mkdir()
         space = ReferenceSpace(REFERENCE)
         chosen = np.random.default_rng(params.seed).permutation(len(val_labels))[: params.evaluate_images]
@@ -94,8 +106,6 @@ def main() -> None:
             ),
         )
         averaged = step.averaged.model
-        history: list[dict[str, float]] = []
-        best_fd, best_step, best_weights = math.inf, 0, averaged.get_weights()
         for report in train(
             step,
             lambda epoch: shards,
@@ -106,16 +116,20 @@ def main() -> None:
             seed=params.seed,
             what="train gan",
             blame="lower gan.lr or raise gan.penalty",
+            checkpoint=checkpoint,
         ):
             scores = validation_scores(averaged, latents, val_labels[chosen], space, real_features)
-            history.append({"step": report.step} | report.means | scores)
+            state["history"].append({"step": report.step} | report.means | scores)
+            state["samples"].append(generate(averaged, shown_latents, shown))
             run.metrics(report.means | scores, step=report.step)
-            grid = folder / "samples" / f"step-{report.step:06d}.png"
-            image_grid(generate(averaged, shown_latents, shown), grid, SAMPLES_PER_CLASS, row_labels=row_labels)
-            run.artifact(grid, "samples")
-            if scores["val_fd"] < best_fd:
-                best_fd, best_step, best_weights = scores["val_fd"], report.step, averaged.get_weights()
-        averaged.set_weights(best_weights)
+            run.artifact(draw_samples(folder, report.step, state["samples"][-1], row_labels), "samples")
+            if scores["val_fd"] < state["best_fd"] or len(state["history"]) == 1:
+                state |= {"best_fd": scores["val_fd"], "best_step": report.step}
+                state["best_weights"] = averaged.get_weights()
+        history, best_step = state["history"], state["best_step"]
+        for row, images in zip(history, state["samples"], strict=True):  # those from before an interruption, too
+            draw_samples(folder, row["step"], images, row_labels)
+        averaged.set_weights(state["best_weights"])
         network = copy_in_float32(averaged, build)
         metrics = validation_scores(network, latents, val_labels[chosen], space, real_features)
         metrics |= {"best_step": best_step, "weights": network.count_params()}

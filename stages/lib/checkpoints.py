@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import yaml
@@ -76,7 +76,9 @@ class Checkpoint:
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("  another process is at this very training, left from an interrupted run: waiting for it", flush=True)
+            print(
+                "  another process is at this very training, left from an interrupted run: waiting for it", flush=True
+            )
             fcntl.flock(self.lock, fcntl.LOCK_EX)
         self.handlers = {}
         if threading.current_thread() is threading.main_thread():
@@ -114,7 +116,7 @@ class Checkpoint:
         )
         partial = self.folder / "partial"
         with partial.open("wb") as file:
-            np.savez(file, **arrays)  # a zip file: each array carries a checksum
+            np.savez(file, **cast(Any, arrays))  # a zip file: each array carries a checksum
             file.flush()
             os.fsync(file.fileno())
         partial.rename(self.folder / f"{step:012d}.npz")

@@ -19,7 +19,9 @@ def fingerprint() -> dict[str, Any]:
     cpuinfo = Path("/proc/cpuinfo")
     flags: set[str] = set()
     if cpuinfo.exists():
-        lines = [line for line in cpuinfo.read_text(encoding="utf-8").splitlines() if line.startswith(("flags", "Features"))]
+        lines = [
+            line for line in cpuinfo.read_text(encoding="utf-8").splitlines() if line.startswith(("flags", "Features"))
+        ]
         flags = set(lines[0].partition(":")[2].split()) if lines else set()
     packages = yaml.safe_load(Path("versions.yaml").read_text(encoding="utf-8"))
     return {

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from stages.lib.checkpoints import Checkpoint
 from stages.lib.classification import ClassifierStep
 from stages.lib.classifiers import build_classifier
 from stages.lib.network_files import copy_in_float32
@@ -56,7 +57,7 @@ class ReferenceTraining:
         build = lambda: build_classifier("compact", self.shape, self.classes, WIDTH)  # noqa: E731
         return copy_in_float32(self.step.model, build)
 
-    def reports(self, what: str, blame: str) -> Iterator[Report]:
+    def reports(self, what: str, blame: str, checkpoint: Checkpoint | None = None) -> Iterator[Report]:
         return train(
             self.step,
             lambda epoch: self.shards,
@@ -67,4 +68,5 @@ class ReferenceTraining:
             seed=self.seed,
             what=what,
             blame=blame,
+            checkpoint=checkpoint,
         )

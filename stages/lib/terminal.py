@@ -50,7 +50,9 @@ class Progress:
         self.text = ""
         self.interactive = sys.stderr.isatty()
         self.started = self.printed = time.monotonic()
-        self.bar = tqdm(total=total, desc=f"  {what}", unit=f" {unit}", leave=False, initial=done, disable=not self.interactive)
+        self.bar = tqdm(
+            total=total, desc=f"  {what}", unit=f" {unit}", leave=False, initial=done, disable=not self.interactive
+        )
 
     def __enter__(self) -> "Progress":
         return self

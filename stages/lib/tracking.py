@@ -33,12 +33,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 from urllib.parse import urlsplit
 
 import psutil
 import yaml
 
+from stages.lib.checkout import main_checkout
 from stages.lib.params import Params
 from stages.lib.terminal import UserError
 
@@ -50,6 +51,14 @@ SAMPLE_SECONDS = 5.0  # between two samples of the system metrics
 
 
 # ---------------------------------------------------------------- the stage's side
+
+
+class Resumable(Protocol):
+    """Work that can be taken up again."""
+
+    @property
+    def key(self) -> str:
+        """Equal for equal work."""
 
 
 class Run:
@@ -163,8 +172,10 @@ class Run:
 
 
 @contextmanager
-def stage_run(stage: str, params: Params) -> Iterator[Run]:
+def stage_run(stage: str, params: Params, resumable: Resumable | None = None) -> Iterator[Run]:
     """The run of one stage execution: named, tagged, FAILED when the block raises, KILLED when the process is killed.
+
+    resumable: names the work, so that an execution that takes up a killed one goes on in its run.
 
     Raises UserError within 5 seconds when MLFLOW_TRACKING_URI cannot be reached.
     """
@@ -198,6 +209,7 @@ def stage_run(stage: str, params: Params) -> Iterator[Run]:
             "mlflow.source.name": f"stages/{stage}.py",
             "dvc_experiment": experiment,
             "pipeline_execution": pipeline_execution(),
+            "resume_key": resumable.key if resumable else "",
         },
     )
     if stage not in ("ingest", "validate"):  # these two say themselves what they made and read
@@ -227,17 +239,6 @@ def pinned(packages: Sequence[str]) -> list[str]:
 def stage_section(stage: str) -> str:
     """The section of params.yaml that a stage reads: `gan` for train_gan."""
     return stage.removeprefix("train_")
-
-
-def main_checkout() -> Path:
-    """The root of the project; for a DVC experiment in a throw-away copy, the root of the one it was copied from."""
-    here = Path.cwd()
-    # `dvc exp run` sets DVC_ROOT to the parent also for throw-away copies, and plain `dvc repro` keeps an inherited
-    # one: it says something about this folder only when this folder is such a copy.
-    parent = os.environ.get("DVC_ROOT")
-    if parent and here.is_relative_to(Path(parent).resolve() / ".dvc" / "tmp"):
-        return Path(parent).resolve()
-    return next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
 
 
 def pipeline_execution() -> str:
@@ -530,10 +531,23 @@ class Delivery:
             )
         )
         tags = {key: value for key, value in event["tags"].items() if value}
-        run = client.create_run(experiment_id, event["time"], tags, event["name"])
-        params = [entities.Param(key, value[:6000]) for key, value in event["params"].items()]
-        client.log_batch(run.info.run_id, params=params)
+        run = self._interrupted_run(client, experiment_id, tags.get("resume_key"))
+        if run:
+            client.update_run(run.info.run_id, "RUNNING")
+        else:
+            run = client.create_run(experiment_id, event["time"], tags, event["name"])
+            params = [entities.Param(key, value[:6000]) for key, value in event["params"].items()]
+            client.log_batch(run.info.run_id, params=params)
         self.state |= {"run_id": run.info.run_id, "experiment_id": experiment_id}
+
+    @staticmethod
+    def _interrupted_run(client: Any, experiment_id: str, resume_key: str | None) -> Any:
+        """The run of an execution of the same work that did not finish."""
+        if not resume_key:
+            return None
+        wanted = f"tags.resume_key = '{resume_key}' and attributes.status != 'FINISHED'"
+        found = client.search_runs([experiment_id], wanted, order_by=["attributes.start_time DESC"], max_results=1)
+        return found[0] if found else None
 
     def _register(self, event: dict[str, Any]) -> None:
         import mlflow
