@@ -59,7 +59,7 @@ def compare(clone: Path) -> list[tuple[str, str, str]]:
     """Stage, output and `same` or the first difference, for every output of the stages that the clone ran."""
     recorded, again = (yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8")) for root in (Path(), clone))
     rows = []
-    for stage in _executed(clone, again):
+    for stage in _executed(clone):
         before = {out["path"]: out["md5"] for out in recorded["stages"].get(stage, {}).get("outs", [])}
         for out in again["stages"][stage]["outs"]:
             path, md5 = out["path"], out["md5"]
@@ -74,9 +74,11 @@ def compare(clone: Path) -> list[tuple[str, str, str]]:
 
 def compare_metrics(clone: Path, spread: dict[str, list[float]]) -> list[tuple[str, str, str]]:
     """Stage, metric and `within` or how far it is from what five seeds gave elsewhere."""
-    rows = []
+    rows, executed = [], _executed(clone)
     for name, value in read_metrics(clone).items():
         stage, _, metric = name.partition(":")
+        if stage not in executed:  # git brought its metrics
+            continue
         low, high = min(spread[name]), max(spread[name])
         room = max(high - low, 0.01 * abs(high))
         inside = low - room <= value <= high + room
@@ -96,8 +98,9 @@ def read_metrics(root: Path) -> dict[str, float]:
     }
 
 
-def _executed(clone: Path, lock: dict[str, Any]) -> list[str]:
+def _executed(clone: Path) -> list[str]:
     """The stages whose outputs are in the clone, in dvc.yaml's order."""
+    lock = yaml.safe_load((clone / "dvc.lock").read_text(encoding="utf-8"))
     stages = yaml.safe_load((clone / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     return [s for s in stages if s in lock["stages"] and (clone / lock["stages"][s]["outs"][0]["path"]).exists()]
 
