@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import yaml
 from PIL import Image
@@ -362,6 +363,27 @@ def test_experiments_can_be_compared(loop: Loop, cnn_experiment: str) -> None:
     diff = json.loads(loop.run("dvc", "metrics", "diff", "HEAD~1", "--json"))
     assert diff["data/evaluate/metrics.json"]["gan.fd"]["diff"] != 0
     assert "index.html" in loop.run("dvc", "plots", "show", "--out", "dvc_plots")
+
+
+def test_an_experiment_killed_in_a_throw_away_copy_goes_on_in_the_next_one(loop: Loop, cnn_experiment: str) -> None:
+    command = ["dvc", "exp", "run", "--temp", "--name", "killed-gan", "-S", "gan.steps=600", "-S", "gan.average=0.5"]
+    often = loop.environment | {"VISIONLOOP_CHECKPOINT_SECONDS": "0.1"}
+    first = subprocess.Popen(command, cwd=loop.folder, env=often, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list(loop.folder.glob(".visionloop/checkpoints/train_gan-*/*.npz")):
+        assert first.poll() is None
+        time.sleep(0.02)
+    for process in psutil.Process(first.pid).children(recursive=True):
+        if "stages.train_gan" in process.cmdline():
+            process.kill()
+    assert first.wait() != 0
+    said = loop.run(*command, VISIONLOOP_CHECKPOINT_SECONDS="0.1")
+    assert ran(said) == ["train_gan", "evaluate"]
+    assert "going on after step" in said
+    runs = loop.mlflow_runs("killed-gan")
+    assert [(run.data.tags["stage"], run.info.status) for run in runs] == [
+        ("train_gan", "FINISHED"),
+        ("evaluate", "FINISHED"),
+    ]
 
 
 # ---------------------------------------------------------------- what re-runs what

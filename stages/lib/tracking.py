@@ -115,7 +115,7 @@ class Run:
         requirements: Sequence[str],
     ) -> None:
         """Registers `network` as a version of `name` with the alias `candidate`. When the same bytes (network, `serve`
-        and `files`) are registered already, that version gets the alias, the description and the tags.
+        and `files`) are registered already, that version gets the alias, the description and the figures.
 
         serve: the Python file that answers predictions, a "model from code". files: what it reads beside the network.
         signature: inputs and outputs in MLflow's terms. example: a JSON-able input.
@@ -593,7 +593,8 @@ class Delivery:
         else:
             client.update_model_version(name, number, event["description"])
             for key, value in tags.items():
-                client.set_model_version_tag(name, number, key, value)
+                if key.startswith("metric."):  # where it came from stays
+                    client.set_model_version_tag(name, number, key, value)
         client.set_registered_model_alias(name, "candidate", number)
         client.log_batch(self.state["run_id"], tags=[mlflow.entities.RunTag(f"registered.{name}", str(number))])
 

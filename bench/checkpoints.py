@@ -1,0 +1,82 @@
+"""What checkpoints cost: `python -m bench.checkpoints`, after `dvc repro`.
+
+Trains the default GAN on data/ingest with and without checkpoints, one after the other, three times each, and prints
+the ratio. Checkpoints come every second instead of every 30, so that there are enough of them to be measured; the cost
+at the default interval follows.
+"""
+
+import os
+import statistics
+import time
+from pathlib import Path
+
+from stages.lib import checkpoints
+from stages.lib.adversarial import AdversarialStep
+from stages.lib.checkpoints import Checkpoint
+from stages.lib.dataset import open_shards, read_classes, read_labels
+from stages.lib.gan_networks import build_discriminator, build_generator
+from stages.lib.params import load_params
+from stages.lib.runtime import compute_dtype, seed_everything
+from stages.lib.training import train
+from stages.train_gan import GanParams
+
+DATA = Path("data/ingest")
+STEPS, REPETITIONS, SECONDS = 256, 3, 1.0
+
+
+def seconds_per_step(params: GanParams, interval: float | None) -> tuple[float, int]:
+    """Seconds a step of the default GAN takes, checkpoints every `interval` seconds included, and how many there were;
+    the first 64 steps, in which the graph is compiled, do not count."""
+    shards, labels, classes = open_shards(DATA, "train"), read_labels(DATA, "train"), len(read_classes(DATA))
+    shape, dtype = shards[0].shape[1:], compute_dtype(params.precision)
+    seed_everything(params.seed)
+    step = AdversarialStep(
+        build_generator(params.arch, shape, classes, params.latent_dim, params.width, params.conditional, dtype),
+        build_discriminator(params.arch, shape, classes, params.width, params.conditional, dtype),
+        **params.model_dump(include={"steps", "loss", "lr", "schedule", "penalty", "penalty_every", "average", "seed"}),
+    )
+    saved = 0
+
+    class Counting(Checkpoint):
+        def save(self, *arguments) -> None:
+            nonlocal saved
+            saved += 1
+            super().save(*arguments)
+
+    os.environ["VISIONLOOP_CHECKPOINT_SECONDS"] = str(interval or 1e9)
+    checkpoint = Counting("train_gan", params, {})
+    checkpoint.__dict__["key"] = "bench"  # not that of a training that somebody may want to go on with
+    times = []
+    with checkpoint:
+        reports = train(
+            step,
+            lambda epoch: shards,
+            labels,
+            batch_size=min(params.batch_size, len(labels)),
+            steps=64 + STEPS,
+            report_every=64,
+            seed=0,
+            what="gan",
+            blame="",
+            checkpoint=checkpoint,
+        )
+        for _ in reports:
+            times.append(time.perf_counter())
+    return (times[-1] - times[0]) / STEPS, saved
+
+
+def main() -> None:
+    params = load_params(GanParams, "gan")
+    without, with_them = [], []
+    for _ in range(REPETITIONS):
+        without.append(seconds_per_step(params, None)[0])
+        seconds, saved = seconds_per_step(params, SECONDS)
+        with_them.append(seconds)
+        print(f"{without[-1] * 1e3:.2f} ms a step without, {seconds * 1e3:.2f} ms with {saved} checkpoints", flush=True)
+    ratio = statistics.median(with_them) / statistics.median(without)
+    print(f"ratio with a checkpoint every {SECONDS:.0f} s: {ratio:.4f}")
+    print(f"so every {checkpoints.SECONDS:.0f} s: {1 + (ratio - 1) * SECONDS / checkpoints.SECONDS:.4f}")
+
+
+if __name__ == "__main__":
+    main()
