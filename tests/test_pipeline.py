@@ -157,6 +157,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     loop.run("git", "init", "--quiet", "--initial-branch", "main")
     loop.run("git", "config", "user.name", "Tester")
     loop.run("git", "config", "user.email", "tester@example.org")
+    loop.run("dvc", "remote", "add", "--default", "storage", str(tmp_path_factory.mktemp("storage")))
     loop.commit("start")
     loop.said = loop.run("dvc", "repro")
     loop.said_again = loop.run("dvc", "repro")
@@ -412,8 +413,6 @@ def test_an_experiment_becomes_a_branch_that_others_pull_without_running_anythin
     """The way from an experiment to a pull request, as the README has it."""
     loop.run("git", "init", "--quiet", "--bare", str(tmp_path / "origin"))
     loop.run("git", "remote", "add", "origin", str(tmp_path / "origin"))
-    loop.run("dvc", "remote", "add", "--default", "storage", str(tmp_path / "storage"))
-    loop.run("git", "commit", "--quiet", "--all", "--message", "A remote")
     loop.run("dvc", "exp", "apply", "faster-cnn")
     loop.run("git", "switch", "--quiet", "--create", "faster")
     loop.run("git", "commit", "--quiet", "--all", "--message", "A faster classifier")
