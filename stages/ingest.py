@@ -11,14 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from stages.lib import terminal, tracking
-from stages.lib.dataset import SCHEMA, SPLITS, ShardWriter, digest
+from stages.lib.dataset import SCHEMA, SPLITS, ShardWriter, digest, open_shards
 from stages.lib.decode import decode_chunk
 from stages.lib.layout import Item, Source
 from stages.lib.outputs import whole_folder
@@ -36,13 +35,13 @@ SHOWN = 5  # bad files that an error names
 
 
 class IngestParams(Params):
-    source: Annotated[str, Field(pattern=r"^[^/\\.][^/\\]*$")]
+    source: Annotated[str, Field(pattern=r"^[^/\\.\x00-\x1f][^/\\\x00-\x1f]*$", max_length=255)]
     image_size: Annotated[int, Field(ge=8, le=1024)] | None
     channels: Literal[1, 3] | None
     fit: Literal["pad", "crop"]
     val_fraction: Annotated[float, Field(ge=0, le=0.5)]
     test_fraction: Annotated[float, Field(ge=0, le=0.5)]
-    limit_per_class: Annotated[int, Field(ge=1)] | None
+    limit_per_class: Annotated[int, Field(ge=1, le=10**9)] | None
     max_bad_fraction: Annotated[float, Field(ge=0, le=1)]
     shard_mib: Annotated[float, Field(ge=1, le=1024)]
 
@@ -147,9 +146,11 @@ def check(manifest: pa.Table, classes: list[str], params: IngestParams) -> None:
     for name in classes:
         if not count[name, "train"]:
             elsewhere = count[name, "val"] + count[name, "test"]
+            rejected = pc.sum(pc.equal(manifest["class"], name)).as_py() - elsewhere
+            also = f", {rejected} left out as duplicates or undecodable" if rejected else ""
             raise UserError(
-                f"class `{name}` is left without train images ({elsewhere} in val and test): add images of it, or "
-                f"lower ingest.val_fraction and ingest.test_fraction"
+                f"class `{name}` is left without train images ({elsewhere} in val and test{also}): add images of it, "
+                f"or lower ingest.val_fraction and ingest.test_fraction"
             )
     for split, fraction in (("val", params.val_fraction), ("test", params.test_fraction)):
         if not any(count[name, split] for name in classes):
@@ -173,7 +174,7 @@ def main() -> None:
         run.metrics({f"{split}_images": counts[split] for split in SPLITS} | {"left_out": left_out.total()})
         run.dataset(params.source, digest(OUTPUT), {"images": counts.total(), "classes": len(source.classes)})
         run.artifact(OUTPUT / "preview.png")
-    shape = "x".join(str(n) for n in np.load(next(OUTPUT.glob("train-*.npy")), mmap_mode="r").shape[1:])
+    shape = "x".join(str(n) for n in open_shards(OUTPUT, "train")[0].shape[1:])
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.most_common()) or "nothing"
     terminal.say(
         f"ingest: {counts.total():,} images of {len(source.classes)} classes, {shape}: "

@@ -39,7 +39,7 @@ class CnnParams(Params):
     beta_2: float = Field(gt=0, lt=1)
     label_smoothing: float = Field(ge=0, lt=1)
     average: float = Field(ge=0, lt=1)
-    patience: int = Field(ge=0)
+    patience: int = Field(ge=0, le=10_000)
     precision: Precision
     seed: int = Field(ge=0, lt=2**31)
 

@@ -49,7 +49,7 @@ class GanParams(Params):
     penalty: float = Field(ge=0, le=1000)
     penalty_every: int = Field(ge=1, le=1000)
     average: float = Field(ge=0, lt=1)
-    evaluate_every: int = Field(ge=1)
+    evaluate_every: int = Field(ge=1, le=10**8)
     evaluate_images: int = Field(ge=2, le=100_000)
     precision: Precision
     seed: int = Field(ge=0, lt=2**31)

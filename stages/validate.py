@@ -25,10 +25,10 @@ FAILED = Path(".visionloop/validate")
 
 class ValidateParams(Params):
     classes: list[str] | None = Field(min_length=2)
-    min_images_per_class: int = Field(ge=1)
-    min_images_per_split: int = Field(ge=1)
+    min_images_per_class: int = Field(ge=1, le=10**9)
+    min_images_per_split: int = Field(ge=1, le=10**9)
     max_absent_classes: float = Field(ge=0, le=1)
-    max_imbalance: float = Field(ge=1)
+    max_imbalance: float = Field(ge=1, le=1e12)
     max_duplicates: float = Field(ge=0, le=1)
     max_two_labels: float = Field(ge=0, le=1)
     max_rejected: float = Field(ge=0, le=1)

@@ -24,12 +24,16 @@ from stages.lib.download import fetch
 from stages.lib.terminal import UserError
 
 SPLITS = ("test", "val", "train")
+Line = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\x00-\x1f\x7f]*$")]
 ROLES = {
     "digits": [],
     "idx": [f"{split}_{content}" for split in SPLITS for content in ("images", "labels")],
     "cifar": ["archive"],
     "archive": ["archive"],
 }  # of the files that each loader takes
+
+
+MAX_BYTES = 2**20  # of a card
 
 
 class RemoteFile(BaseModel):
@@ -46,10 +50,10 @@ class Card(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
-    name: str
+    name: Line
     loader: Literal["digits", "idx", "cifar", "archive"]
     files: dict[str, RemoteFile] = {}
-    classes: list[str] = []  # in the order of the labels; an archive's are its folders
+    classes: list[Line] = []  # in the order of the labels; an archive's are its folders
     label_bytes: int = Field(1, ge=1, le=2)  # cifar: before each image; the last one counts
     image_size: int | None = Field(None, ge=8, le=1024)  # px
     homepage: str = ""
@@ -96,8 +100,9 @@ class Card(BaseModel):
 def read_card(path: Path) -> Card:
     """Reads a card. Raises UserError naming the file and the key."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
+        small = path.stat().st_size <= MAX_BYTES
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) if small else None
+    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: not UTF-8, or a date that does not exist
         content = None
     if not isinstance(content, dict):
         raise UserError(
@@ -122,7 +127,7 @@ def read_idx(path: Path) -> np.ndarray:
         raise UserError(f"{path} cannot be read: {error}") from None
     dimensions = data[3] if len(data) >= 4 and data[:3] == b"\0\0\x08" else 0
     shape = tuple(int(n) for n in np.frombuffer(data[4 : 4 + 4 * dimensions], ">u4")) if dimensions else ()
-    if len(shape) != dimensions or not shape or len(data) != 4 + 4 * dimensions + math.prod(shape):
+    if dimensions > 3 or len(shape) != dimensions or not shape or len(data) != 4 + 4 * dimensions + math.prod(shape):
         raise UserError(f"{path} is not an IDX file of unsigned bytes, or is cut off")
     return np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
 

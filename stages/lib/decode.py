@@ -9,10 +9,11 @@ import math
 import os
 import re
 import struct
+import sys
 import warnings
 import zlib
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "TIFF", "WEBP")
 EXTENSIONS = frozenset(("png", "jpg", "jpeg", "jpe", "jfif", "bmp", "dib", "gif", "tif", "tiff", "webp"))
 MAX_BYTES = 256 * 2**20  # of one file
 MAX_PIXELS = 89_000_000  # of one image: a decoded RGBA of this size takes 340 MiB
+MAX_SCANS = 200  # of one JPEG, which has 10 as a rule: each goes over all pixels, and a few bytes are enough for one
 PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 PNG_HARMLESS = {b"pHYs", b"tIME", b"gAMA", b"sRGB", b"cHRM", b"sBIT", b"bKGD"}  # chunks that change no pixel
 
@@ -84,6 +86,8 @@ def read(extent: Extent) -> bytes:
             data = os.pread(file.fileno(), extent.stored, offset)
     except OSError as error:
         raise Undecodable(f"cannot be read: {error.strerror}") from None
+    except OverflowError:  # an offset that no file can have
+        raise Undecodable("damaged archive member") from None
     if extent.zip_method == 8:
         try:
             data = zlib.decompressobj(-15).decompress(data, extent.size + 1)
@@ -100,14 +104,18 @@ def decode(data: bytes) -> tuple[np.ndarray, str]:
     Returns uint8 [h, w] when the image is grey (also when stored as colour), else [h, w, 3]: upright as its
     EXIF says, alpha on black, 16 bit scaled to 8, the first frame of an animation; and its mode, in Pillow's terms
 
-    Raises Undecodable.
+    Raises Undecodable. Pillow may warn of what it finds: `quiet_decoding` spares the user that.
     """
     if (pixels := _plain_png(data)) is not None:
         return grey_if_grey(pixels), "L" if pixels.ndim == 2 else "RGB"
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if not image.width * image.height:
+                raise Undecodable("no pixels")
             if image.width * image.height > MAX_PIXELS:
                 raise Undecodable(f"{image.width}x{image.height} px: more than {MAX_PIXELS:,} pixels")
+            if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
+                raise Undecodable(f"a JPEG of more than {MAX_SCANS} scans")
             mode = image.mode
             image.load()
             return grey_if_grey(_array(_upright_8_bit(image))), mode
@@ -132,7 +140,7 @@ def _plain_png(data: bytes) -> np.ndarray | None:
         return None
     try:
         width, height, *kind = struct.unpack_from(">IIBBBBB", data, 16)
-        if width * height > MAX_PIXELS or kind not in ([8, 0, 0, 0, 0], [8, 2, 0, 0, 0]):
+        if not 0 < width * height <= MAX_PIXELS or kind not in ([8, 0, 0, 0, 0], [8, 2, 0, 0, 0]):
             return None
         pieces, position, name = [], 33, b""
         while name != b"IEND":
@@ -212,6 +220,24 @@ def _kernel(side: int, size: int) -> Image.Resampling:
     return Image.Resampling.LANCZOS if size < side else Image.Resampling.BICUBIC  # Lanczos rings when it enlarges
 
 
+@contextmanager
+def quiet_decoding() -> Iterator[None]:
+    """Silences Pillow's warnings about damaged files, but makes errors of those about too many pixels. What libtiff has
+    to say goes straight to file descriptor 2."""
+    sys.stderr.flush()
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
+
+
 def decode_chunk(payloads: Sequence[Payload], target: Target) -> tuple[np.ndarray, Facts]:
     """Decodes some images.
 
@@ -220,9 +246,7 @@ def decode_chunk(payloads: Sequence[Payload], target: Target) -> tuple[np.ndarra
     images = np.empty((len(payloads), target.size, target.size, target.channels), np.uint8)
     facts = Facts(*([None] * len(payloads) for _ in Facts._fields))  # type: ignore[arg-type]
     good: list[int] = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with quiet_decoding():
         for index, payload in enumerate(payloads):
             try:
                 if isinstance(payload, str):

@@ -13,10 +13,9 @@ from typing import Any
 
 import pandas as pd
 
-EXAMPLES = 10
+from stages.lib.outputs import LOOK_ALIKES
 
-# Data Docs escape some texts and not others, and fill in what stands behind a dollar sign: look-alikes are safe.
-LOOK_ALIKES = str.maketrans({"<": "\u2039", ">": "\u203a", "&": "\uff06", '"': "\u201d", "'": "\u2019", "$": "\uff04"})
+EXAMPLES = 10
 
 
 @dataclass(frozen=True)

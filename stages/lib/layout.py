@@ -110,9 +110,10 @@ def _check(name: str, class_folders: set[tuple[str, ...]], filled: set[tuple[str
             raise UserError(f"{name}: class `{missing[0]}` has no folder in train/")
     spelling: dict[str, str] = {}
     for each in sorted(classes):
-        other = spelling.setdefault(each.casefold(), each)
+        other = spelling.setdefault(" ".join(each.casefold().split()), each)
         if other != each:
-            raise UserError(f"{name}: classes `{other}` and `{each}` differ in case only: merge or rename them")
+            what = "case" if other.casefold() == each.casefold() else "spaces or case"
+            raise UserError(f"{name}: classes `{other}` and `{each}` differ in {what} only: merge or rename them")
 
 
 def _split_of(folder: str) -> str | None:

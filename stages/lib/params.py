@@ -1,5 +1,6 @@
 """Reads one section of params.yaml into a typed, frozen model, or stops with one sentence that names the key."""
 
+import reprlib
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -7,6 +8,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from stages.lib.terminal import UserError
+
+SHOWN = 10  # problems that an error names
+BRIEF = reprlib.Repr()  # a value may be a million characters, or lists within lists without end
+BRIEF.maxstring = BRIEF.maxother = BRIEF.maxlong = 80
+BRIEF.maxlevel = 2
 
 
 class Params(BaseModel):
@@ -37,26 +43,40 @@ def load_params(model: type[P], section: str, path: str | Path = "params.yaml") 
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} not found: run from the root of the project, where dvc.yaml is") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that does not exist
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or no date of the calendar
+        text = " ".join(str(error).split()).encode("ascii", "backslashreplace").decode()
+        raise UserError(f"{path} is not valid YAML: {text[:300]}") from None
     if not isinstance(document, dict) or not isinstance(document.get(section), dict):
         raise UserError(f"{path} has no section `{section}:` with keys below it; see the README, Params")
     try:
         return model.model_validate(document[section])
     except ValidationError as error:
-        sentences = [_sentence(model, section, problem) for problem in error.errors(include_url=False)]
-        raise UserError(f"{path}: " + "; ".join(sentences)) from None
+        problems = error.errors(include_url=False)
+        sentences = [_sentence(model, section, problem) for problem in problems[:SHOWN]]
+        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise UserError(f"{path}: " + "; ".join(sentences) + more) from None
 
 
 def _sentence(model: type[Params], section: str, problem: Any) -> str:
-    key = ".".join([section, *(str(part) for part in problem["loc"] if not str(part).startswith("function-"))])
+    parts = [str(part) for part in problem["loc"] if not str(part).startswith("function-")]
+    # A key is quoted where it does not read well.
+    key = ".".join([section, *(part if part.isprintable() and len(part) <= 80 else _brief(part) for part in parts)])
     if problem["type"] == "extra_forbidden":
         return f"`{key}` is not a param; `{section}` takes {', '.join(model.model_fields)}"
     if problem["type"] == "missing":
         return f"`{key}` is missing"
     if not problem["loc"]:  # a check across several keys: its message names them
         return f"`{section}`: {problem['msg'].removeprefix('Value error, ')}"
-    return f"`{key}` is {problem['input']!r}: {_lower_first(problem['msg'].removeprefix('Value error, '))}"
+    return f"`{key}` is {_brief(problem['input'])}: {_lower_first(problem['msg'].removeprefix('Value error, '))}"
+
+
+def _brief(value: Any) -> str:
+    try:
+        return BRIEF.repr(value)
+    except ValueError:  # Python refuses to write out a number of more than 4300 digits
+        return "a number of thousands of digits"
 
 
 def _lower_first(text: str) -> str:

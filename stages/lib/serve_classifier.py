@@ -17,7 +17,7 @@ class Classifier(PythonModel):
     def load_context(self, context):
         import keras
 
-        self.network = keras.models.load_model(context.artifacts["model"], compile=False)
+        self.network = keras.models.load_model(context.artifacts["model"], compile=False, safe_mode=True)
 
     def predict(self, context, model_input, params=None):
         images = np.asarray(model_input)

@@ -20,7 +20,7 @@ class Generator(PythonModel):
     def load_context(self, context):
         import keras
 
-        self.network = keras.models.load_model(context.artifacts["generator"], compile=False)
+        self.network = keras.models.load_model(context.artifacts["generator"], compile=False, safe_mode=True)
         self.classes = json.loads(Path(context.artifacts["classes"]).read_text(encoding="utf-8"))
 
     def predict(self, context, model_input, params=None):

@@ -5,16 +5,18 @@ out of order, is first decompressed as a whole into one temporary file.
 """
 
 import bz2
+import errno
 import gzip
 import lzma
 import os
+import re
 import stat
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
@@ -25,31 +27,39 @@ from stages.lib.terminal import UserError
 
 COMPRESSED: dict[bytes, Callable] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 MAX_RATIO = 200  # between a compressed tar and its images, which hardly compress
-CANNOT_OPEN = (
-    OSError,
-    EOFError,
-    zlib.error,
-    lzma.LZMAError,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    ValueError,
-    NotImplementedError,
-)
+SHOWN = 20  # entries of data/raw that an error names
+# Control characters, line ends, what turns the direction of writing, and halves of characters.
+UNREADABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+OUTSIDE = re.compile(r"^(/|[A-Za-z]:/)|(^|/)\.\.(/|$)")  # an absolute path, or one that leads up
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What an archive holds."""
+
+    files: dict[str, Payload] = field(default_factory=dict)
+    folders: list[str] = field(default_factory=list)
+    outside: set[str] = field(default_factory=set)  # paths that lead out of the archive: they are told, and not used
+
+    def add(self, name: str, payload: Payload | None) -> None:
+        """Adds a file, or a folder when there is no payload. Later files replace earlier ones of the same name, as when
+        unpacking."""
+        name = readable(name)
+        if OUTSIDE.search(name):
+            self.outside.add(name)
+        elif payload is None:
+            self.folders.append(name.rstrip("/"))
+        else:
+            self.files[name] = payload
 
 
 @contextmanager
 def open_source(path: Path) -> Iterator[Source]:
     """Yields the data set at `path`. Raises UserError when it is missing or is none."""
-    if not path.exists():
-        raise UserError(_missing(path))
-    if path.is_dir():
+    start = _first_bytes(path)
+    if start is None:
         yield arrange(path.name, *walk(path))
         return
-    try:
-        with path.open("rb") as file:
-            start = file.read(512)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
     if _is_archive(start):
         with open_archive(path) as source:
             yield source
@@ -70,14 +80,28 @@ def open_source(path: Path) -> Iterator[Source]:
     )
 
 
+def _first_bytes(path: Path) -> bytes | None:
+    """None for a folder."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            return None
+        if not stat.S_ISREG(mode):
+            raise UserError(f"{path} is neither a file nor a folder: put images or an archive of them there")
+        with path.open("rb") as file:
+            return file.read(512)
+    except PermissionError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except (OSError, ValueError):
+        raise UserError(_missing(path)) from None
+
+
 def _missing(path: Path) -> str:
-    hint = ""
-    if path.with_name(path.name + ".dvc").exists():
-        hint = f"; `dvc pull {path}` fetches it"
-    entries = sorted(p.name for p in path.parent.glob("*") if p.suffix != ".dvc" and not p.name.startswith("."))
-    return (
-        f"{path} not found{hint}; ingest.source can be {', '.join(entries) or 'nothing yet'}, or a folder you add there"
-    )
+    names = sorted(p.name for p in path.parent.glob("*"))
+    hint = f"; `dvc pull {path}` fetches it" if f"{path.name}.dvc" in names else ""
+    entries = [readable(name) for name in names if not name.startswith(".") and not name.endswith(".dvc")]
+    known = ", ".join(entries[:SHOWN]) + (f" and {len(entries) - SHOWN} more" if len(entries) > SHOWN else "")
+    return f"{path} not found{hint}; ingest.source can be {known or 'nothing yet'}, or a folder you add there"
 
 
 def walk(root: Path) -> tuple[dict[str, Payload], list[str]]:
@@ -97,17 +121,24 @@ def walk(root: Path) -> tuple[dict[str, Payload], list[str]]:
         except OSError as error:
             raise UserError(f"{folder} cannot be read: {error.strerror}") from None
         for entry in entries:
-            name = prefix + (entry.name if entry.name.isascii() else _readable(entry.name))
-            if entry.is_dir():
-                folders.append(name)
-                pending.append((entry.path, f"{name}/"))
-            else:
-                files[name] = Extent(entry.path) if entry.is_file() else "not a regular file, or a broken link"
+            name = prefix + readable(entry.name)
+            try:
+                if entry.is_dir():
+                    folders.append(name)
+                    pending.append((entry.path, f"{name}/"))
+                else:
+                    files[name] = Extent(entry.path) if entry.is_file() else "not a regular file, or a broken link"
+            except OSError as error:  # a link to itself, or into a folder that is closed to us
+                files[name] = f"cannot be read: {error.strerror}"
     return files, folders
 
 
-def _readable(name: str) -> str:
-    return os.fsencode(name).decode("utf-8", "backslashreplace")  # a name may be any bytes
+def readable(name: str) -> str:
+    """`name` as text on one line: a name may be any bytes, and what cannot be read becomes escapes."""
+    if name.isprintable():
+        return name
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return UNREADABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def _is_archive(start: bytes) -> bool:
@@ -120,12 +151,22 @@ def open_archive(path: Path) -> Iterator[Source]:
     with tempfile.NamedTemporaryFile(prefix="visionloop-") as spool:
         try:
             listing = _list_archive(path, spool)
-        except CANNOT_OPEN as error:
-            raise UserError(f"{path} cannot be read as an archive: {' '.join(str(error).split())}") from None
-        yield arrange(path.name, *listing)
+        except UserError:
+            raise
+        except Exception as error:  # damaged archives make tarfile and zipfile raise nearly anything
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise UserError(
+                    f"{tempfile.gettempdir()} has no space to decompress {path}: free some, set TMPDIR to a folder on "
+                    "another disk, or repack it as .zip or .tar, which are read where they lie"
+                ) from None
+            text = readable(" ".join(str(error).split()))[:200] or type(error).__name__
+            raise UserError(f"{path} cannot be read as an archive: {text}") from None
+        source = arrange(path.name, listing.files, listing.folders)
+        outside = [(name, "its path leads outside the archive") for name in sorted(listing.outside)]
+        yield replace(source, left_out=source.left_out + outside)
 
 
-def _list_archive(path: Path, spool: IO[bytes]) -> tuple[dict[str, Payload], list[str]]:
+def _list_archive(path: Path, spool: IO[bytes]) -> Listing:
     with path.open("rb") as file:
         start = file.read(8)
     if start.startswith(b"PK"):
@@ -137,15 +178,16 @@ def _list_archive(path: Path, spool: IO[bytes]) -> tuple[dict[str, Payload], lis
     return _list_tar(path)
 
 
-def _list_zip(path: Path) -> tuple[dict[str, Payload], list[str]]:
-    files: dict[str, Payload] = {}
-    folders = []
+def _list_zip(path: Path) -> Listing:
+    listing = Listing()
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             name = member.filename.replace("\\", "/")
-            if member.is_dir():
-                folders.append(name.rstrip("/"))
+            if name.endswith("/"):
+                listing.add(name, None)
                 continue
+            if member.flag_bits & 1:
+                raise UserError(f"{path} is encrypted: ingest cannot ask for a password, repack it without one")
             payload: Payload = Extent(
                 str(path),
                 member.header_offset,
@@ -154,14 +196,12 @@ def _list_zip(path: Path) -> tuple[dict[str, Payload], list[str]]:
                 member.compress_type,
                 member.CRC,
             )
-            if member.flag_bits & 1:
-                raise UserError(f"{path} is encrypted: ingest cannot ask for a password, repack it without one")
             if stat.S_ISLNK(member.external_attr >> 16):
                 payload = "a symbolic link in an archive"
             elif member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 payload = f"zip compression method {member.compress_type} is not supported: repack with deflate"
-            _add(files, name, payload)
-    return files, folders
+            listing.add(name, payload)
+    return listing
 
 
 def _copy_unpacked(path: Path, opener: Callable[[Path], IO[bytes]], spool: IO[bytes]) -> None:
@@ -174,30 +214,24 @@ def _copy_unpacked(path: Path, opener: Callable[[Path], IO[bytes]], spool: IO[by
     spool.flush()
 
 
-def _list_tar(path: Path) -> tuple[dict[str, Payload], list[str]]:
-    files: dict[str, Payload] = {}
-    folders = []
+def _list_tar(path: Path) -> Listing:
+    listing, end = Listing(), 0
     with tarfile.open(path, "r:") as archive:
         for member in archive:
+            if archive.offset <= end or member.size < 0:  # sizes below 0 would lead round in circles
+                raise tarfile.ReadError("it is damaged")
+            end = archive.offset
             name = member.name.removeprefix("./")
             if member.isdir():
-                folders.append(name)
+                listing.add(name, None)
             elif member.isreg() and not member.issparse():
-                _add(files, name, Extent(str(path), member.offset_data, member.size, member.size))
+                listing.add(name, Extent(str(path), member.offset_data, member.size, member.size))
             else:
-                _add(files, name, "a link or special file in an archive")
+                listing.add(name, "a link or special file in an archive")
         end = archive.offset
     with path.open("rb") as file:
         file.seek(end)
         # tarfile takes a damaged or missing header for the end, which is a block of zeros.
         if file.read(512) != bytes(512):
             raise tarfile.ReadError("it is damaged or cut off")
-    return files, folders
-
-
-def _add(files: dict[str, Payload], name: str, payload: Payload) -> None:
-    """Later members of the same name replace earlier ones, as when unpacking. Unsafe names stay names: nothing is
-    ever written to them."""
-    if name.startswith("/") or ".." in name.split("/"):
-        name, payload = name.replace("..", "__").lstrip("/"), "its path leads outside the archive"
-    files[name] = payload
+    return listing

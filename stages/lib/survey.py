@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Literal, NamedTuple
 
-from stages.lib.decode import Extent, Target, Undecodable, decode, grey_if_grey, read
+from stages.lib.decode import Extent, Target, Undecodable, decode, grey_if_grey, quiet_decoding, read
 from stages.lib.layout import Item
 from stages.lib.terminal import UserError
 
@@ -55,7 +55,8 @@ def survey(
         if number >= SAMPLE and sizes:
             break
         try:
-            pixels = decode(read(item.payload))[0] if isinstance(item.payload, Extent) else item.payload
+            with quiet_decoding():
+                pixels = decode(read(item.payload))[0] if isinstance(item.payload, Extent) else item.payload
         except Undecodable:
             continue
         if isinstance(pixels, str):

@@ -3,6 +3,7 @@
 Output-neutral: nothing here may change a byte below data/.
 """
 
+import errno
 import sys
 import time
 from collections.abc import Callable
@@ -26,6 +27,11 @@ def run_stage(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"error: the disk is full ({error}): free some space and run `dvc repro` again", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt as interrupt:
         print(f"interrupted: {interrupt}" if str(interrupt) else "interrupted", file=sys.stderr)

@@ -80,6 +80,7 @@ def test_system_files_are_ignored_and_others_left_out_with_a_reason():
         (("test/a/x.png", "test/b/x.png"), (), "a folder `test` but no `train`"),
         (("train/x.png", "test/x.png"), (), "images directly in test/"),
         (("Cat/x.png", "cat/x.png"), (), "`Cat` and `cat` differ in case only"),
+        (("cat/x.png", "cat /x.png"), (), "`cat` and `cat ` differ in spaces or case only"),
     ],
 )
 def test_unusable_data_sets_are_refused_in_one_sentence(paths, folders, message):

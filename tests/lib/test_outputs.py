@@ -33,11 +33,25 @@ def test_an_error_leaves_the_old_folder_as_it_was(tmp_path, error):
 
 
 def test_what_a_killed_run_left_is_cleared(tmp_path):
-    (tmp_path / ".stage.partial").mkdir()
-    (tmp_path / ".stage.partial/half").write_text("half")
+    for name in (".stage.partial", ".stage.replaced.partial"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").write_text("half")
     with whole_folder(tmp_path / "stage") as folder:
         assert list(folder.iterdir()) == []
     assert [p.name for p in tmp_path.iterdir()] == ["stage"]
+
+
+def test_what_was_moved_away_is_put_back(tmp_path):
+    (tmp_path / ".stage.replaced.partial").mkdir()
+    (tmp_path / ".stage.replaced.partial/old").write_text("old")
+
+    def fail() -> None:
+        with whole_folder(tmp_path / "stage"):
+            raise RuntimeError("on purpose")
+
+    with pytest.raises(RuntimeError, match="on purpose"):
+        fail()
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == ["stage", "stage/old"]
 
 
 def test_metrics_are_plain_numbers_of_six_decimals(tmp_path):
@@ -58,3 +72,11 @@ def test_tables_have_a_header_and_unix_lines(tmp_path):
     assert (tmp_path / "t.csv").read_bytes() == b"step,loss\n1,0.333333\n2,0.5\n"
     write_table(tmp_path / "t.csv", [{"class": 'a "b", c\n猫'}])
     assert (tmp_path / "t.csv").read_text(encoding="utf-8") == 'class\n"a ""b"", c\n猫"\n'
+
+
+def test_a_name_in_a_table_cannot_end_the_script_of_a_page(tmp_path):
+    # DVC shows tables as plots: in a page whose script holds the rows as JSON, which leaves `<` as it is.
+    write_table(tmp_path / "t.csv", [{"class": "</script><script>alert(1)</script>"}, {"class": "<!--"}])
+    text = (tmp_path / "t.csv").read_text(encoding="utf-8")
+    assert "<" not in text
+    assert "\u2039/script>\u2039script>alert(1)" in text
