@@ -72,10 +72,11 @@ class Studio:
     """A folder in which stages run that do next to nothing."""
 
     root: Path
+    script = STAGE
 
     def start(self, stage: str, story: str = "ends", **environment: str) -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, "-c", STAGE, stage, story],
+            [sys.executable, "-c", self.script, stage, story],
             cwd=self.root,
             env=user_environment() | {"PYTHONPATH": str(ROOT)} | environment,
             stdout=subprocess.PIPE,
