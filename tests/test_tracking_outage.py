@@ -75,6 +75,11 @@ class Atelier(Studio):
         """The steps of a stage that MLflow has by now."""
         return sum(int(run.data.metrics.get("d_loss", 0)) for run in self.runs(stage, uri)) * -1
 
+    def wait_for_more(self, stage: str, uri: str) -> None:
+        """Returns when MLflow has more of a stage than now."""
+        before = self.metrics(stage, uri)
+        wait_until(lambda: self.metrics(stage, uri) > before + 10)
+
 
 @pytest.fixture
 def atelier(tmp_path: Path) -> Iterator[Atelier]:
@@ -176,8 +181,7 @@ def test_a_server_that_is_killed_and_started_again_while_stages_run(atelier: Ate
     time.sleep(2)
     server.start()
     server.wait()
-    before = atelier.metrics("first", server.uri)
-    wait_until(lambda: atelier.metrics("first", server.uri) > before + 10)
+    atelier.wait_for_more("first", server.uri)
     assert first.poll() is None
     assert atelier.stop("first", first)[0] == ""
     atelier.assert_whole("first", server.uri)
@@ -208,8 +212,7 @@ def test_a_server_that_refuses_for_a_while(atelier: Atelier, server: Server, gat
         gate.mood, gate.refused = mood, 0
         wait_until(lambda: gate.refused)
         gate.mood = "open"
-        before = atelier.metrics("refused", server.uri)
-        wait_until(lambda before=before: atelier.metrics("refused", server.uri) > before + 10)
+        atelier.wait_for_more("refused", server.uri)
     assert atelier.stop("refused", process)[0] == ""
     atelier.assert_whole("refused", server.uri)
 

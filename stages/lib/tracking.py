@@ -220,7 +220,8 @@ def stage_run(stage: str, params: Params, resumable: Resumable | None = None) ->
     if stage not in ("ingest", "validate"):  # these two say themselves what they made and read
         _record_validated_data(run)
     if mode == "on":
-        start_sender(root)
+        with run._or_without_record():
+            start_sender(root)
     try:
         with _system_metrics(run):
             yield run
@@ -231,9 +232,11 @@ def stage_run(stage: str, params: Params, resumable: Resumable | None = None) ->
     else:
         run.end("FINISHED")
     finally:
-        run.events.close()
+        with contextlib.suppress(OSError):  # a full disk has been told of
+            run.events.close()
         if mode == "on":
-            _wait_for_delivery(root, folder)
+            with run._or_without_record():
+                _wait_for_delivery(root, folder)
 
 
 def pinned(packages: Sequence[str]) -> list[str]:
@@ -352,7 +355,7 @@ _senders: list[subprocess.Popen] = []
 
 
 def start_sender(root: Path) -> None:
-    """Starts the process that delivers the outbox; it ends at once when another one is at work."""
+    """Starts the process that delivers the outbox; while another one is at work it only stands by for a while."""
     log = (root / ".visionloop" / "sender.log").open("a", encoding="utf-8")
     with log:
         process = subprocess.Popen(

@@ -276,6 +276,19 @@ def test_a_stage_goes_on_when_its_record_cannot_be_written(studio: Studio) -> No
     assert studio.runs("disk")[0].data.metrics["loss"] == 1 / 300
 
 
+def test_a_stage_goes_on_when_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VISIONLOOP_TRACKING", "later")
+    monkeypatch.chdir(tmp_path)
+    with tracking.stage_run("paint", PaintParams()) as run:
+        run.events.close()
+        run.events = os.fdopen(os.open("/dev/full", os.O_WRONLY), "w")
+        for step in range(3):
+            run.metrics({"loss": 1.0}, step=step)
+    assert capsys.readouterr().err.count("No space left on device") == 1
+
+
 def test_a_server_and_an_experiment_of_the_users_win(studio: Studio, painted: Any, server: Server) -> None:
     server.wait()
     studio.run("serve", MLFLOW_TRACKING_URI=server.uri, MLFLOW_EXPERIMENT_NAME="theirs")
