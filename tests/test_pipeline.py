@@ -419,6 +419,9 @@ from types import ModuleType
 class UserError(Exception):
     pass
 
+class Interrupted(KeyboardInterrupt):
+    pass
+
 class Progress:
     def __init__(self, *_, **__): pass
     def __enter__(self): return self
@@ -430,12 +433,12 @@ class Run:
     def __getattr__(self, name): return lambda *_, **__: None
 
 @contextmanager
-def stage_run(stage, params):
+def stage_run(stage, params, resumable=None):
     yield Run()
 
 terminal, tracking = ModuleType("stages.lib.terminal"), ModuleType("stages.lib.tracking")
 vars(terminal).update(
-    UserError=UserError, Progress=Progress, progress=lambda items, *_, **__: iter(items),
+    UserError=UserError, Interrupted=Interrupted, Progress=Progress,
     say=lambda *_: None, run_stage=lambda main: main(),
 )
 vars(tracking).update(Run=Run, stage_run=stage_run, __getattr__=lambda name: lambda *_, **__: "")

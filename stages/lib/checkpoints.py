@@ -72,7 +72,9 @@ class Checkpoint:
     def __enter__(self) -> Checkpoint:
         self.folder.mkdir(parents=True, exist_ok=True)
         _forget_old(self.folder.parent)
-        self.lock = (self.folder / "lock").open("w")
+        self.lock = self.folder.with_name(f"{self.folder.name}.lock").open(
+            "w"
+        )  # outlives the folder: others wait for it
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -80,6 +82,7 @@ class Checkpoint:
                 "  another process is at this very training, left from an interrupted run: waiting for it", flush=True
             )
             fcntl.flock(self.lock, fcntl.LOCK_EX)
+            self.folder.mkdir(exist_ok=True)
         self.handlers = {}
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -157,6 +160,6 @@ def _sync_folder(folder: Path) -> None:
 
 def _forget_old(folder: Path) -> None:
     for path in folder.iterdir():
-        newest = max((p.stat().st_mtime for p in [path, *path.glob("*")]), default=0.0)
+        newest = max(p.stat().st_mtime for p in [path, *path.glob("*")])
         if time.time() - newest > FORGOTTEN_AFTER:
-            shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
