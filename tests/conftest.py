@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -98,8 +99,8 @@ def mlflow_client(uri: str) -> Any:
     return client
 
 
-def end_sender(root: Path) -> None:
+def end_sender(root: Path, how: signal.Signals = signal.SIGTERM) -> None:
     """Ends the process that delivers the outbox of the project at `root`, which would wait a while for more."""
     for process in psutil.process_iter(["cmdline"]):
         if (process.info["cmdline"] or [])[1:] == ["-m", "stages.lib.tracking", str(root)]:
-            process.terminate()
+            process.send_signal(how)

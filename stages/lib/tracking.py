@@ -22,6 +22,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -45,8 +46,12 @@ from stages.lib.terminal import UserError
 
 PROBE_SECONDS = 3.0
 WAIT_SECONDS = 120.0  # for the delivery at the end of a stage; what is late is delivered all the same
+STALL_SECONDS = 10.0  # a delivery that gets no further is not waited for any longer than this
+FIRST_CONTACT_SECONDS = 30.0  # likewise, for the first event: MLflow's import and the making of a store take a while
 IDLE_SECONDS = 10.0  # after which the sender ends: longer than the pause between two stages
 RETRY_SECONDS = 5.0
+RETRIES = 3  # after the end of a stage; then the next run delivers it
+HAND_OVER_SECONDS = 15.0  # for which a new sender waits for the one at work to give up
 SAMPLE_SECONDS = 5.0  # between two samples of the system metrics
 
 
@@ -215,7 +220,8 @@ def stage_run(stage: str, params: Params, resumable: Resumable | None = None) ->
     if stage not in ("ingest", "validate"):  # these two say themselves what they made and read
         _record_validated_data(run)
     if mode == "on":
-        start_sender(root)
+        with run._or_without_record():
+            start_sender(root)
     try:
         with _system_metrics(run):
             yield run
@@ -226,9 +232,11 @@ def stage_run(stage: str, params: Params, resumable: Resumable | None = None) ->
     else:
         run.end("FINISHED")
     finally:
-        run.events.close()
+        with contextlib.suppress(OSError):  # a full disk has been told of
+            run.events.close()
         if mode == "on":
-            _wait_for_delivery(root, folder)
+            with run._or_without_record():
+                _wait_for_delivery(root, folder)
 
 
 def pinned(packages: Sequence[str]) -> list[str]:
@@ -307,19 +315,14 @@ def _probe(uri: str) -> None:
         )
     if not parts.hostname and parts.scheme not in ("http", "https"):
         return
-    problem: Exception
-    try:
-        if parts.scheme in ("http", "https"):
-            with contextlib.suppress(urllib.error.HTTPError):  # it answered: whether it lets us in is its own affair
-                urllib.request.urlopen(uri.rstrip("/") + "/health", timeout=PROBE_SECONDS).close()
-        else:
-            port = parts.port or {"postgresql": 5432, "mysql": 3306, "mssql": 1433}.get(parts.scheme.split("+")[0])
-            if port:
-                socket.create_connection((parts.hostname, port), timeout=PROBE_SECONDS).close()
+    answers: list[str] = []
+    # In a thread, because no time limit holds for looking up a name.
+    thread = threading.Thread(target=lambda: answers.append(_problem_at(uri)), daemon=True)
+    thread.start()
+    thread.join(PROBE_SECONDS)
+    reason = answers[0] if answers else "timed out"
+    if not reason:
         return
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        problem = error
-    reason = getattr(problem, "reason", problem)
     raise UserError(
         f"MLflow does not answer at MLFLOW_TRACKING_URI={parts.scheme}://{parts.netloc.rpartition('@')[2]} "
         f"({reason}): start it, unset the variable to use mlflow.db here, or "
@@ -327,11 +330,32 @@ def _probe(uri: str) -> None:
     )
 
 
+def _problem_at(uri: str) -> str:
+    """Why nothing can be delivered to a tracking URI with a host; empty when something answers there."""
+    parts = urlsplit(uri)
+    try:
+        if parts.scheme in ("http", "https"):
+            address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}/health"
+            urllib.request.urlopen(address, timeout=PROBE_SECONDS).close()
+        else:
+            port = parts.port or {"postgresql": 5432, "mysql": 3306, "mssql": 1433}.get(parts.scheme.split("+")[0])
+            if port:
+                socket.create_connection((parts.hostname, port), timeout=PROBE_SECONDS).close()
+    except urllib.error.HTTPError as error:
+        # It answered: whether it lets us in is its own affair. 5xx is what a proxy says for a server that is down.
+        return str(error) if error.code >= 500 else ""
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        # It answered: MLflow has settings of its own for which certificates it trusts.
+        return "" if isinstance(reason, ssl.SSLCertVerificationError) else str(reason)
+    return ""
+
+
 _senders: list[subprocess.Popen] = []
 
 
 def start_sender(root: Path) -> None:
-    """Starts the process that delivers the outbox; it ends at once when another one is at work."""
+    """Starts the process that delivers the outbox; while another one is at work it only stands by for a while."""
     log = (root / ".visionloop" / "sender.log").open("a", encoding="utf-8")
     with log:
         process = subprocess.Popen(
@@ -347,15 +371,25 @@ def start_sender(root: Path) -> None:
 
 
 def _wait_for_delivery(root: Path, folder: Path) -> None:
-    deadline, started = time.monotonic() + WAIT_SECONDS, time.monotonic()
-    while folder.exists() and time.monotonic() < deadline and not (folder / "undelivered").exists():
-        if time.monotonic() - started > 1.0 and not _sender_is_at_work(root):
+    """Until MLflow has everything, or takes no more."""
+    start = started = moved = time.monotonic()
+    pulse, restarted = 0, False
+    while folder.exists() and not (folder / "undelivered").exists():
+        now = time.monotonic()
+        with contextlib.suppress(FileNotFoundError):
+            if (latest := (root / ".visionloop" / "sender.lock").stat().st_mtime_ns) != pulse:
+                pulse, moved = latest, now
+        begun = (folder / "delivered.json").exists() and not restarted
+        if now - moved > (STALL_SECONDS if begun else FIRST_CONTACT_SECONDS) or now - start > WAIT_SECONDS:
+            break
+        if now - started > 1.0 and not _sender_is_at_work(root):
             start_sender(root)
-            started = time.monotonic() + 10.0
+            started, restarted = now + 10.0, True
         time.sleep(0.05)
     if folder.exists():
         print(
-            f"  tracking: MLflow did not take this run; it waits in {folder} and the next run delivers it", flush=True
+            f"  tracking: MLflow did not take all of this run; it waits in {folder} and the next run delivers it",
+            flush=True,
         )
 
 
@@ -383,14 +417,13 @@ def _sha256(path: Path) -> str:
 
 def deliver_outbox(root: Path) -> None:
     """Delivers every run in the outbox, as it grows, until nothing is left and no stage has run for a while."""
-    outbox = root / ".visionloop" / "outbox"
+    outbox, delivered = root / ".visionloop" / "outbox", root / ".visionloop" / "delivered"
     with (root / ".visionloop" / "sender.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _lock_within(HAND_OVER_SECONDS, lock):
             return
+        shutil.rmtree(delivered, ignore_errors=True)
         deliveries: dict[Path, Delivery] = {}
-        last_work = time.monotonic()
+        started, last_work = time.time(), time.monotonic()
         while time.monotonic() - last_work < IDLE_SECONDS:
             for folder in sorted(path for path in outbox.glob("*") if path.is_dir()):
                 if folder not in deliveries:
@@ -401,24 +434,42 @@ def deliver_outbox(root: Path) -> None:
                 try:
                     if delivery.deliver() or delivery.stage_is_running():
                         last_work = time.monotonic()
+                    delivery.failures = 0
                 except Exception as error:  # whatever MLflow or the network has: the run waits, the others go on
                     print(f"{folder.name}: {type(error).__name__}: {error}", flush=True)
+                    if started < delivery.recorded_at and time.time() < delivery.recorded_at + HAND_OVER_SECONDS:
+                        return  # that stage's own sender waits for the lock, perhaps with a better password
                     delivery.not_before = time.monotonic() + RETRY_SECONDS
                     if delivery.stage_is_running():
                         last_work = time.monotonic()
-                    else:
+                        continue
+                    with contextlib.suppress(FileNotFoundError):
                         (folder / "undelivered").touch()
+                    delivery.failures += 1
+                    if delivery.failures <= RETRIES:
+                        last_work = time.monotonic()
             time.sleep(0.1)
+
+
+def _lock_within(seconds: float, file: IO[str]) -> bool:
+    deadline = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
 
 
 class Delivery:
     """Sends the events of one outbox folder to MLflow in order, and remembers how far it got."""
 
     def __init__(self, folder: Path):
-        self.folder, self.not_before = folder, 0.0
+        self.folder, self.not_before, self.failures = folder, 0.0, 0
+        self.recorded_at = float(folder.name.split("-")[0]) / 1e9  # seconds since 1970
         (folder / "undelivered").unlink(missing_ok=True)
-        state = folder / "delivered.json"
-        self.state: dict[str, Any] = json.loads(state.read_text()) if state.exists() else {"events": 0, "bytes": 0}
+        self.state = _delivered(folder)
 
     def stage_is_running(self) -> bool:
         """Whether the stage that fills this folder is alive: it holds a lock for as long as it is."""
@@ -441,10 +492,15 @@ class Delivery:
             whole = self.folder / "delivered.new"
             whole.write_text(json.dumps(self.state))
             whole.replace(self.folder / "delivered.json")
+            (self.folder.parents[1] / "sender.lock").touch()  # the sign of life that stages wait for
         if not running:
             if "run_id" in self.state and not self.state.get("ended"):
                 self._client().set_terminated(self.state["run_id"], "KILLED")
-            shutil.rmtree(self.folder)
+            # First out of the outbox, in one step: half a record could not be delivered again.
+            delivered = self.folder.parents[1] / "delivered" / self.folder.name
+            delivered.parent.mkdir(exist_ok=True)
+            self.folder.rename(delivered)
+            shutil.rmtree(delivered)
             return True
         return bool(events)
 
@@ -530,24 +586,32 @@ class Delivery:
                 tags={"mlflow.experimentKind": "custom_model_development"},  # or the UI shows agents and prompts
             )
         )
-        tags = {key: value for key, value in event["tags"].items() if value}
-        run = self._interrupted_run(client, experiment_id, tags.get("resume_key"))
+        tags = {key: value for key, value in event["tags"].items() if value} | {"record": self.folder.name}
+        run = self._begun_run(client, experiment_id, tags.get("resume_key"))
         if run:
+            client.log_batch(run.info.run_id, tags=[entities.RunTag("record", self.folder.name)])
             client.update_run(run.info.run_id, "RUNNING")
         else:
             run = client.create_run(experiment_id, event["time"], tags, event["name"])
-            params = [entities.Param(key, value[:6000]) for key, value in event["params"].items()]
-            client.log_batch(run.info.run_id, params=params)
+        params = [entities.Param(key, value[:6000]) for key, value in event["params"].items()]
+        client.log_batch(run.info.run_id, params=params)
         self.state |= {"run_id": run.info.run_id, "experiment_id": experiment_id}
 
-    @staticmethod
-    def _interrupted_run(client: Any, experiment_id: str, resume_key: str | None) -> Any:
-        """The run of an execution of the same work that did not finish."""
-        if not resume_key:
-            return None
-        wanted = f"tags.resume_key = '{resume_key}' and attributes.status != 'FINISHED'"
-        found = client.search_runs([experiment_id], wanted, order_by=["attributes.start_time DESC"], max_results=1)
-        return found[0] if found else None
+    def _begun_run(self, client: Any, experiment_id: str, resume_key: str | None) -> Any:
+        """The run made of this record when the answer to that was lost, or that of an execution of the same work that
+        did not finish."""
+
+        def newest(wanted: str) -> Any:
+            found = client.search_runs([experiment_id], wanted, order_by=["attributes.start_time DESC"], max_results=1)
+            return found[0] if found else None
+
+        run = newest(f"tags.record = '{self.folder.name}'")
+        if run or not resume_key:
+            return run
+        run = newest(f"tags.resume_key = '{resume_key}' and attributes.status != 'FINISHED'")
+        # Another execution may be at the same work: it lives on when only DVC was killed.
+        others = {_delivered(folder).get("run_id") for folder in self.folder.parent.iterdir()}
+        return run if run and run.info.run_id not in others else None
 
     def _register(self, event: dict[str, Any]) -> None:
         import mlflow
@@ -599,6 +663,14 @@ class Delivery:
         client.log_batch(self.state["run_id"], tags=[mlflow.entities.RunTag(f"registered.{name}", str(number))])
 
 
+def _delivered(folder: Path) -> dict[str, Any]:
+    """How much of a record is delivered; where a power cut tore the note of that, all is sent again."""
+    try:
+        return json.loads((folder / "delivered.json").read_text())
+    except (OSError, ValueError):
+        return {"bytes": 0}
+
+
 def _example(example: Mapping[str, Any]) -> Any:
     """{"dtype": ..., "data": [...]} becomes an array, {"columns": ...} a table."""
     import numpy
@@ -610,6 +682,6 @@ def _example(example: Mapping[str, Any]) -> Any:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # the loop tries again, and looks before it does
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     deliver_outbox(Path(sys.argv[1]))

@@ -6,9 +6,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,15 +59,24 @@ class PaintParams(Params):
     width: int = 3
 
 
+def wait_until(condition: Callable[[], Any], seconds: float = 30) -> None:
+    """Returns when the condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "still not"
+        time.sleep(0.1)
+
+
 @dataclass
 class Studio:
     """A folder in which stages run that do next to nothing."""
 
     root: Path
+    script = STAGE
 
     def start(self, stage: str, story: str = "ends", **environment: str) -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, "-c", STAGE, stage, story],
+            [sys.executable, "-c", self.script, stage, story],
             cwd=self.root,
             env=user_environment() | {"PYTHONPATH": str(ROOT)} | environment,
             stdout=subprocess.PIPE,
@@ -92,13 +102,33 @@ class Studio:
         return client.search_runs([found.experiment_id], f"tags.stage = '{stage}'") if found else []
 
 
-@dataclass
-class Server:
-    """An MLflow server that may still be starting."""
+def free_port() -> int:
+    """A port on which nothing listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
-    uri: str
-    process: subprocess.Popen
-    log: Path
+
+class Server:
+    """An MLflow server with a store of its own in `folder`; it may still be starting."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.port, self.log = folder, free_port(), folder / "log"
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--workers=1", "--host=127.0.0.1", f"--port={self.port}"]
+        stores = [f"--backend-store-uri=sqlite:///{self.folder}/it.db", f"--artifacts-destination={self.folder}/files"]
+        environment = user_environment() | {"MLFLOW_DISABLE_TELEMETRY": "true"}
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                command + stores, env=environment, stdout=log, stderr=log, cwd=self.folder, start_new_session=True
+            )
+
+    def end(self, how: signal.Signals) -> None:
+        os.killpg(self.process.pid, how)
+        self.process.wait(timeout=20)
 
     def wait(self) -> None:
         deadline = time.monotonic() + 60
@@ -114,20 +144,9 @@ class Server:
 @pytest.fixture(scope="module", autouse=True)
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Starts first of all, and while the other tests run."""
-    folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--workers=1", "--host=127.0.0.1", f"--port={port}"]
-    stores = [f"--backend-store-uri=sqlite:///{folder}/theirs.db", f"--artifacts-destination={folder}/artifacts"]
-    environment = user_environment() | {"MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            command + stores, env=environment, stdout=log, stderr=log, cwd=folder, start_new_session=True
-        )
-    yield Server(f"http://127.0.0.1:{port}", process, folder / "log")
-    os.killpg(process.pid, signal.SIGTERM)
-    process.wait(timeout=20)
+    server = Server(tmp_path_factory.mktemp("server"))
+    yield server
+    server.end(signal.SIGTERM)
 
 
 @pytest.fixture(scope="module")
@@ -195,10 +214,24 @@ def test_a_killed_stage_is_killed_in_mlflow_too(studio: Studio) -> None:
     process.send_signal(signal.SIGKILL)
     process.communicate()
     studio.run("after")
-    deadline = time.monotonic() + 10
-    while studio.waiting() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_until(lambda: not studio.waiting())
     (run,) = studio.runs("kill")
+    assert run.info.status == "KILLED"
+    assert run.data.metrics["loss"] == 1 / 300
+
+
+def test_a_killed_stage_whose_sender_was_killed_too_is_settled_by_the_next_run(studio: Studio) -> None:
+    process = studio.start("both", "is killed")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    wait_until(lambda: studio.runs("both"))
+    end_sender(studio.root, signal.SIGKILL)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert studio.waiting() == ["both"]
+    studio.run("settles")
+    wait_until(lambda: not studio.waiting())
+    (run,) = studio.runs("both")
     assert run.info.status == "KILLED"
     assert run.data.metrics["loss"] == 1 / 300
 
@@ -229,7 +262,7 @@ def test_a_run_for_a_server_that_is_gone_waits_and_holds_up_nobody(studio: Studi
 
 
 def test_a_record_is_that_of_a_running_stage_until_its_process_ends(tmp_path: Path) -> None:
-    folder = tmp_path / "outbox/one"
+    folder = tmp_path / "outbox/1-one"
     run = tracking.Run(folder)
     assert tracking.Delivery(folder).stage_is_running()
     run.events.close()
@@ -241,6 +274,19 @@ def test_a_stage_goes_on_when_its_record_cannot_be_written(studio: Studio) -> No
     assert said.count("\n") == 1
     assert "tracking: this run is recorded no further" in said
     assert studio.runs("disk")[0].data.metrics["loss"] == 1 / 300
+
+
+def test_a_stage_goes_on_when_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VISIONLOOP_TRACKING", "later")
+    monkeypatch.chdir(tmp_path)
+    with tracking.stage_run("paint", PaintParams()) as run:
+        run.events.close()
+        run.events = os.fdopen(os.open("/dev/full", os.O_WRONLY), "w")
+        for step in range(3):
+            run.metrics({"loss": 1.0}, step=step)
+    assert capsys.readouterr().err.count("No space left on device") == 1
 
 
 def test_a_server_and_an_experiment_of_the_users_win(studio: Studio, painted: Any, server: Server) -> None:
@@ -255,7 +301,15 @@ def test_a_server_and_an_experiment_of_the_users_win(studio: Studio, painted: An
 
 @pytest.mark.parametrize(
     "uri",
-    ["http://127.0.0.1:9", "http://127.0.0.1:99999", "http:///5000", "postgresql://me:secret@127.0.0.1:9/db"],
+    [
+        "http://127.0.0.1:9",
+        "http://me:secret@127.0.0.1:9",
+        "http://127.0.0.1:99999",
+        "http:///5000",
+        "http://mlflow.invalid:5000",
+        "postgresql://me:secret@127.0.0.1:9/db",
+        "postgresql://me:secret@database.invalid/db",
+    ],
 )
 def test_an_unreachable_server_stops_a_stage_at_once(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -282,15 +336,37 @@ def test_what_is_no_address_stops_a_stage_at_once(uri: str, tmp_path: Path, monk
     assert list(tmp_path.iterdir()) == []
 
 
-def test_something_else_at_the_address_stops_a_stage_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert tracking.PROBE_SECONDS < 5
-    monkeypatch.setattr(tracking, "PROBE_SECONDS", 0.3)
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never answers
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ([], "timed out"),
+        ([b"HTTP/1.1 200 OK\r\n"] + [b"X: y\r\n"] * 20, "timed out"),
+        ([b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"], "HTTP Error 502: Bad Gateway"),
+        ([b"SSH-2.0-OpenSSH\r\n"], "SSH-2.0-OpenSSH"),
+    ],
+    ids=["silent", "endless", "a proxy without its server", "something else"],
+)
+def test_an_address_without_mlflow_stops_a_stage_within_5_seconds(
+    answer: list[bytes], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def speak(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection, suppress(OSError):
+            connection.recv(1000)
+            for part in answer or [b""]:
+                connection.sendall(part)
+                time.sleep(0.0 if len(answer) == 1 else 0.5 if answer else 5)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=speak, args=[listening], daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{listening.getsockname()[1]}")
         monkeypatch.setenv("VISIONLOOP_TRACKING", "on")
         monkeypatch.chdir(tmp_path)
-        with pytest.raises(UserError, match="timed out"), tracking.stage_run("paint", PaintParams()):
+        started = time.monotonic()
+        with pytest.raises(UserError, match=reason), tracking.stage_run("paint", PaintParams()):
             pass
+        assert time.monotonic() - started < 5
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_wrong_mode_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
