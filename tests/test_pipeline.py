@@ -430,6 +430,21 @@ def test_an_experiment_becomes_a_branch_that_others_pull_without_running_anythin
     assert colleague.run("git", "status", "--porcelain") == ""
 
 
+def test_verify_makes_the_committed_results_again_and_says_what_differs(loop: Loop) -> None:
+    (loop.folder / "fingerprint.yaml").unlink(missing_ok=True)  # that of the project's own data
+    said = loop.run("python", "-m", "ops.verify", "augment")
+    rows = re.findall(r"^(\w+) +(data/\S+) +(.*)$", said, re.MULTILINE)
+    assert {stage for stage, _, _ in rows} == {"ingest", "validate", "augment"}
+    assert {outcome for _, _, outcome in rows} == {"same"}
+    assert f"{len(rows)} of {len(rows)} agree" in said
+    lock = yaml.safe_load((loop.folder / "dvc.lock").read_text())
+    md5 = next(out["md5"] for out in lock["stages"]["validate"]["outs"] if out["path"].endswith("passed"))
+    with loop.edited("dvc.lock", md5, "0" * 32):
+        said = loop.run("python", "-m", "ops.verify", "validate", ok=False)
+    assert "different; the recorded one is not in the cache" in said
+    assert "Traceback" not in said
+
+
 # ---------------------------------------------------------------- the same bytes, and failures, in a copy
 
 WITHOUT_TERMINAL_AND_TRACKING = """
