@@ -439,7 +439,7 @@ def test_verify_makes_the_committed_results_again_and_says_what_differs(loop: Lo
     assert f"{len(rows)} of {len(rows)} agree" in said
     lock = yaml.safe_load((loop.folder / "dvc.lock").read_text())
     md5 = next(out["md5"] for out in lock["stages"]["validate"]["outs"] if out["path"].endswith("passed"))
-    with loop.edited("dvc.lock", md5, "0" * 32):
+    with loop.edited("dvc.lock", md5, "f" * 32):
         said = loop.run("python", "-m", "ops.verify", "validate", ok=False)
     assert "different; the recorded one is not in the cache" in said
     assert "Traceback" not in said
