@@ -175,6 +175,7 @@ def test_files_outside_of_classes_count_neither_way(project: Path) -> None:
     nothing = {"label": None, "class": None, "split": None, "sha256": None}
     change_manifest(lambda t: pd.concat([t, leave_out(t, 5, "not an image file (.txt)").tail(5).assign(**nothing)]))
     validate.main()
+    assert (project / "data/validate/passed").read_text().strip() == dataset.digest(project / "data/ingest")
 
 
 def test_one_image_under_two_labels(project: Path) -> None:

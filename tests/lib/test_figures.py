@@ -77,3 +77,7 @@ def test_one_epoch_and_few_images_can_be_drawn(tmp_path):
     learning_curves(HISTORY[:1], "epoch", {"loss": ["loss"]}, tmp_path / "a.png", mark=1)
     reliability_picture(*calibration_bins(np.eye(3), np.arange(3)), 0.0, tmp_path / "b.png")
     confusion_picture(np.zeros((3, 3), int), ["a", "b", "c"], tmp_path / "c.png")
+    for name in ("a.png", "b.png", "c.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert min(picture.size) > 200
+            assert len(picture.convert("L").getcolors()) > 2
