@@ -139,7 +139,7 @@ class Run:
                 **tags,
                 "git_commit": _git_commit(),
                 "dvc_experiment": os.environ.get("DVC_EXP_NAME", ""),
-                "data_hash": Path("data/validate/passed").read_text(encoding="utf-8").strip(),
+                "data_hash": _validated_data(),
             },
             requirements=list(requirements),
         )
@@ -267,9 +267,14 @@ def source_name() -> str:
 
 
 def _record_validated_data(run: Run) -> None:
+    if data_hash := _validated_data():
+        run.dataset(source_name(), data_hash, {})
+
+
+def _validated_data() -> str:
+    """The hash of the data set; empty when validate's word on it is not here, which not every stage depends on."""
     passed = Path("data/validate/passed")
-    if passed.exists():
-        run.dataset(source_name(), passed.read_text(encoding="utf-8").strip(), {})
+    return passed.read_text(encoding="utf-8").strip() if passed.exists() else ""
 
 
 @contextmanager
