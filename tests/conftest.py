@@ -81,9 +81,19 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+SET_BY_OTHERS = ("DVC_", "MLFLOW_", "VISIONLOOP_", "GITHUB_", "ACTIONS_")
+
+
+@pytest.fixture(autouse=True)
+def outside_of_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests are of what a user runs, also where CI runs the tests."""
+    for name in [name for name in os.environ if name == "CI" or name.startswith(("GITHUB_", "ACTIONS_"))]:
+        monkeypatch.delenv(name)
+
+
 def user_environment() -> dict[str, str]:
     """The environment of somebody who has set nothing, with this Python and its programs first on the PATH."""
-    ours = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_", "VISIONLOOP_"))}
+    ours = {key: value for key, value in os.environ.items() if key != "CI" and not key.startswith(SET_BY_OTHERS)}
     return ours | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 

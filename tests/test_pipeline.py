@@ -26,7 +26,7 @@ from tests.conftest import ROOT, end_sender, mlflow_client, user_environment
 STAGES = ["ingest", "validate", "augment", "reference", "train_cnn", "train_gan", "evaluate"]
 
 # Enough for every line of code to run, in seconds.
-TINY_PARAMS = {
+TINY_PARAMS: dict[str, dict[str, Any]] = {
     "ingest": {"source": "tiny", "val_fraction": 0.2, "test_fraction": 0.25},
     "validate": {"min_images_per_class": 3},
     "augment": {"views": 2},
