@@ -1,0 +1,201 @@
+"""How reliably ops.drift tells changed images from others, with the thresholds of drift.yaml.
+
+    python -m bench.drift ARCHIVE [--tries 20] [--per-class N]    prints the share of tries that raise an alarm
+
+ARCHIVE is a data set as ingest reads it; the figures in RESULTS.md are of Fashion-MNIST. A third of its images trains
+the reference network, once. What is left is halved anew in each try: one half makes the profile, as if it were a
+champion's data set (its features are those of the 30% that are its val and test images), and the other half is
+compared with it, changed or not. So no image of a feature sample, and none that is compared, was seen by the network,
+as in a real run.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+
+from ops.drift import POLICY, DriftParams, Embedded, find_drift
+from ops.drift_report import Finding
+from ops.profile import MAX_FEATURES, Profile, all_statistics, balanced, bin_edges, count, observe, statistic_names
+from stages.ingest import write_shards
+from stages.lib import terminal
+from stages.lib.classification_metrics import wilson_interval
+from stages.lib.network_files import save_network
+from stages.lib.params import load_params
+from stages.lib.reference_space import ReferenceSpace
+from stages.lib.reference_training import ReferenceTraining
+from stages.lib.sources import open_source
+from stages.lib.splits import Splitter
+from stages.lib.survey import limited, survey
+
+Change = Callable[[np.ndarray], np.ndarray]  # of images uint8 [n, height, width, channels]
+
+
+def invert(images: np.ndarray) -> np.ndarray:
+    return 255 - images
+
+
+def blur(sigma: float) -> Change:
+    """By a Gaussian of so many px."""
+
+    def change(images: np.ndarray) -> np.ndarray:
+        return np.stack([cv2.GaussianBlur(image, (0, 0), sigma) for image in images]).reshape(images.shape)
+
+    return change
+
+
+def relight(contrast: float, brightness: float) -> Change:
+    """Greys times `contrast` plus `brightness`."""
+    return lambda images: np.clip(np.round(images * contrast + brightness), 0, 255).astype(np.uint8)
+
+
+class Simulation:
+    """Tries of ops.drift on halves of a data set."""
+
+    def __init__(self, archive: Path, folder: Path, *, per_class: int | None, steps: int):
+        """Decodes the images (at most `per_class` of each class and split) into `folder`, trains the network."""
+        with open_source(archive) as source:
+            items = limited(source.items, per_class)
+            plan = survey(items, source.image_size, None, "pad")
+            splitter = Splitter({"train", "val", "test"}, 0.0, 0.0)
+            manifest = write_shards(items, source.classes, plan, splitter, 64, folder, 1)
+        pq.write_table(manifest, folder / "manifest.parquet")
+        (folder / "classes.json").write_text(json.dumps(source.classes), encoding="utf-8")
+        self.all = observe(folder)
+        self.policy = load_params(DriftParams, "drift", Path(__file__).parents[1] / POLICY)
+        order = np.random.default_rng(0).permutation(len(self.all.labels))
+        seen, self.rest = np.sort(order[: len(order) // 3]), np.sort(order[len(order) // 3 :])
+        training = ReferenceTraining(
+            [self.all.images(seen)],
+            self.all.labels[seen],
+            len(self.all.classes),
+            steps=steps,
+            batch_size=128,
+            lr=5e-3,
+            seed=0,
+        )
+        for _ in training.reports("reference", "lower lr"):
+            pass
+        self.network = folder / "model.keras"
+        save_network(training.network, self.network)
+        self.space = ReferenceSpace(self.network)
+        self.images = self.all.images(self.rest)
+        self.labels, self.hashes = self.all.labels[self.rest], self.all.hashes[self.rest]
+        self.known: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self.add("none", lambda images: images)
+
+    def add(self, name: str, change: Change) -> None:
+        """Makes `name` stand for this change; the statistics and features of all images so changed are kept."""
+        if name in self.known:
+            return
+        images = change(self.images)
+        sizes = self.all.statistics[self.rest, statistic_names(images.shape[3]).index("size")]
+        self.known[name] = all_statistics([images], sizes), self.space(images)[0].astype(np.float32)
+
+    def halves(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Positions of two random halves of the images."""
+        order = np.random.default_rng([seed, 1]).permutation(len(self.rest))
+        return np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
+
+    def profile(self, half: np.ndarray, seed: int) -> Profile:
+        """Of this half as a champion's data set."""
+        random = np.random.default_rng([seed, 2])
+        statistics, features = self.known["none"]
+        edges, classes = bin_edges(statistics[half]), len(self.all.classes)
+        unseen = np.sort(random.permutation(half)[: int(0.3 * len(half))])
+        chosen = unseen[balanced(self.labels[unseen], MAX_FEATURES, random)]
+        return Profile(
+            self.all.classes,
+            self.images.shape[1:],
+            statistic_names(self.images.shape[3]),
+            count(statistics[half], self.labels[half], classes, edges),
+            edges,
+            features[chosen],
+            self.labels[chosen],
+            np.sort(self.hashes[half]),
+            self.network,
+        )
+
+    def findings(self, profile: Profile, old: np.ndarray, new: np.ndarray, change: str, seed: int) -> list[Finding]:
+        """Of data that holds the images at positions `old` as they are, and those at `new` with this change."""
+        statistics, features = self.known[change]
+        together = np.concatenate([old, new])
+        is_new = np.arange(len(together)) >= len(old)
+        observed = replace(
+            self.all,
+            labels=self.labels[together],
+            statistics=np.concatenate([self.known["none"][0][old], statistics[new]]),
+        )
+        chosen = new[balanced(self.labels[new], self.policy.max_images, np.random.default_rng([seed, 3]))]
+        embedded = Embedded(chosen, self.labels[chosen], features[chosen])
+        return find_drift(profile, observed, is_new, embedded, self.policy)[0]
+
+    def alarms(self, change: str, tries: int, images: int | None = None, keep: float = 1.0) -> int:
+        """In how many tries the other half (with this change, and this share of the images of its first three classes)
+        raises the alarm; with `images`, only so many of them beside the whole old half."""
+        raised = 0
+        for seed in range(tries):
+            first, second = self.halves(seed)
+            profile, random = self.profile(first, seed), np.random.default_rng([seed, 4])
+            kept = second[(self.labels[second] > 2) | (random.random(len(second)) < keep)]
+            new = kept if images is None else random.choice(kept, images, replace=False)
+            old = first if images is not None else first[:0]
+            raised += any(finding.alarm for finding in self.findings(profile, old, new, change, seed))
+        return raised
+
+
+CHANGES: Mapping[str, Change] = {
+    "none": lambda images: images,
+    "inverted": invert,
+    "blurred, sigma 0.35 px": blur(0.35),
+    "blurred, sigma 0.4 px": blur(0.4),
+    "blurred, sigma 0.5 px": blur(0.5),
+    "blurred, sigma 0.7 px": blur(0.7),
+    "contrast x 0.95": relight(0.95, 0),
+    "contrast x 0.9": relight(0.9, 0),
+    "contrast x 0.8": relight(0.8, 0),
+    "brightness + 5": relight(1, 5),
+    "brightness + 10": relight(1, 10),
+    "brightness + 20": relight(1, 20),
+    "contrast x 0.8, brightness + 20": relight(0.8, 20),
+}
+KEPT = (0.8, 0.6, 0.5, 0.4, 1 / 3)
+NEW_IMAGES = (50, 100, 300, 1000)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.drift", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("archive", type=Path, help="a folder or archive of images in class folders")
+    parser.add_argument("--tries", type=int, default=20, help="halvings behind each figure (20)")
+    parser.add_argument("--per-class", type=int, help="at most so many images of each class and split; default: all")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        simulation = Simulation(arguments.archive, Path(folder), per_class=arguments.per_class, steps=300)
+        tries = arguments.tries
+        low, high = wilson_interval(0.0, tries)
+        print(
+            f"{len(simulation.rest) // 2:,} images in a half; none of {tries} tries stands for {low:.0%} to {high:.0%}"
+        )
+        head = f"{'share of tries with an alarm':34}{'the half':>10}"
+        print(head + "".join(f"{f'{n} new':>10}" for n in NEW_IMAGES))
+        for name, change in CHANGES.items():
+            simulation.add(name, change)
+            rates = [simulation.alarms(name, tries, images) / tries for images in (None, *NEW_IMAGES)]
+            print(f"{name:34}" + "".join(f"{rate:>10.0%}" for rate in rates), flush=True)
+            if name != "none":
+                del simulation.known[name]
+        for keep in KEPT:
+            rate = simulation.alarms("none", tries, keep=keep) / tries
+            print(f"{f'{keep:.0%} of the images of 3 classes':34}{rate:>10.0%}", flush=True)
+
+
+if __name__ == "__main__":
+    terminal.run_stage(main)
