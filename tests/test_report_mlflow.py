@@ -1,0 +1,67 @@
+"""ops.report_mlflow: runs and versions are found by the bytes of the networks, in a real store."""
+
+import hashlib
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from ops import registry, report_mlflow
+from ops.report_page import Link, Report, Section, Table, markdown
+
+
+@pytest.fixture
+def networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+    for path in report_mlflow.NETWORKS.values():
+        Path(path).parent.mkdir(parents=True)
+        Path(path).write_bytes(path.encode())
+    return tmp_path
+
+
+def test_runs_and_versions_are_found_by_their_hashes(networks, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{networks}/mlflow.db")
+    Path("mlflow.db").touch()
+    client = registry.client()
+    experiment = client.create_experiment("visionloop", artifact_location=(networks / "artifacts").as_uri())
+    sha256 = hashlib.sha256(b"data/train_cnn/model.keras").hexdigest()
+    run = client.create_run(experiment, tags={"model_sha256": sha256}, run_name="train_cnn abc1234").info.run_id
+    client.create_run(experiment, tags={"model_sha256": "another"})
+    client.create_registered_model("visionloop-cnn")
+    for bytes_of in ("another", sha256):
+        client.create_model_version("visionloop-cnn", source="nowhere", tags={"sha256": bytes_of})
+    client.set_registered_model_alias("visionloop-cnn", "champion", "2")
+    found = report_mlflow.section()
+    assert isinstance(found, Section)
+    table = found.blocks[0]
+    assert isinstance(table, Table)
+    ((_, runs, versions),) = table.rows  # MLflow does not know the generator
+    assert (runs, versions) == ([f"train_cnn abc1234 ({run[:8]})"], ["visionloop-cnn version 2 (champion)"])
+
+
+def test_pages_of_a_server_are_linked_without_the_password(networks, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@host:5000/mlflow/")
+    link = report_mlflow._linked("version 2", "models/visionloop-cnn/versions/2")
+    assert link == Link("version 2", "https://host:5000/mlflow/#/models/visionloop-cnn/versions/2")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////x/mlflow.db")
+    assert report_mlflow._linked("version 2", "models") == "version 2"
+
+
+def test_a_server_that_does_not_answer_costs_a_sentence_and_little_time(networks, monkeypatch):
+    with socket.socket() as taken:  # bound, but nobody listens
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{taken.getsockname()[1]}")
+        started = time.monotonic()
+        found = report_mlflow.section()
+    assert time.monotonic() - started < 4
+    assert found is not None
+    text = markdown(Report("", [found], ""))
+    assert "*MLflow does not answer at " in text
+    assert "secret" not in text
+
+
+def test_without_networks_there_is_nothing_to_look_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert report_mlflow.section() is None

@@ -1,0 +1,143 @@
+"""ops.report_page: nothing that data says may mark up a page, and a comment never outgrows GitHub's limit."""
+
+import html
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ops.report_page import (
+    GITHUB_LIMIT,
+    MARKER,
+    Block,
+    Code,
+    Emphasis,
+    Link,
+    Listing,
+    Paragraph,
+    Picture,
+    Report,
+    Section,
+    Strong,
+    Table,
+    markdown,
+    one_line,
+    page,
+)
+from stages.lib.pictures import image_grid
+
+UNFRIENDLY = "a|b `c` <img src=x> @octocat #12 [x](y) *b* https://evil.example www.evil.example\n# h\u202e $x$ \\"
+
+
+def report(*blocks, headline="nothing was changed") -> Report:
+    return Report(headline, [Section("Data", list(blocks))], ["Made by ", Code("python -m ops.report")])
+
+
+def table(*names: str) -> Table:
+    return Table(("class", "images"), [[name, "1"] for name in names], "lr")
+
+
+class Texts(HTMLParser):
+    """The elements and texts of a page."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[str] = []
+        self.cells: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        assert not any(name.startswith("on") for name, _ in attrs)
+        if tag == "td":
+            self.cells.append("")
+
+    def handle_data(self, data):
+        if self.cells:
+            self.cells[-1] += data
+
+
+def test_the_first_line_is_the_marker_and_sections_are_headings():
+    lines = markdown(report(Paragraph([Strong("cat"), " and ", Emphasis("dog"), " and ", Code("x_y")]))).splitlines()
+    assert lines[0] == MARKER
+    assert "### Data" in lines
+    assert r"**cat** and *dog* and <code>x\_y</code>" in lines
+
+
+def test_unfriendly_names_stay_text_in_markdown():
+    text = markdown(report(table(UNFRIENDLY), Paragraph(Code(UNFRIENDLY)), headline=UNFRIENDLY))
+    row = next(line for line in text.splitlines() if line.startswith("| a"))
+    assert len(re.findall(r"(?<!\\)\|", row)) == 3  # two cells
+    for harmful in ("<img", "@octocat", "#12", "://", "www.evil", "](y)", "\u202e"):
+        assert harmful not in text.replace(r"\]", ""), harmful
+    assert not re.search(r"(?<!\\)[`*$]", row)
+
+
+@pytest.mark.parametrize("start", ["# a", "- a", "+ a", "1. a", "= a", "> a"])
+def test_a_paragraph_that_begins_like_a_list_or_heading_is_none(start):
+    line = markdown(report(Paragraph(start))).splitlines()[8]
+    assert line.startswith(("\\", "1\\", "&gt;"))
+
+
+@given(st.text(max_size=60), st.text(max_size=60))
+def test_any_name_is_one_cell_in_markdown_and_the_same_text_in_html(name, other):
+    value = report(table(name, other))
+    rows = [line for line in markdown(value).splitlines() if line.startswith("| ")][2:]
+    assert len(rows) == 2
+    assert all(len(re.findall(r"(?<!\\)(?:\\\\)*\|", row)) == 3 for row in rows)
+    written = page(value, Path())
+    parsed = Texts(written)
+    assert parsed.cells[0] == one_line(name, 1000)
+    assert parsed.tags.count("td") == 4
+
+
+def test_a_log_is_quoted_by_its_last_lines_whatever_is_in_it():
+    log = (
+        "first\n"
+        + "".join(f"line {k}\n" for k in range(200))
+        + "```\n\x1b[31merror\x1b[0m: @octocat\nwork 1%\rwork 99%\n"
+    )
+    quoted = markdown(report(Listing(log))).split("````text\n")[1].split("\n````")[0].splitlines()
+    assert quoted[-3:] == ["```", "error: @octocat", "work 99%"]  # GitHub calls nobody from within a fence
+    assert quoted[0] != "first"
+    assert len(quoted) == 40
+    assert "line 0\n" not in page(report(Listing(log)), Path())[-5000:]
+
+
+def test_a_link_and_a_picture(tmp_path):
+    image_grid(np.zeros((1, 8, 8, 1), np.uint8), tmp_path / "added.png", 1)
+    value = report(Paragraph(Link("run", "http://host:5000/#/experiments/1/runs/2")), Picture("added.png", "1 image"))
+    assert "[run](http://host:5000/#/experiments/1/runs/2)" in markdown(value)
+    assert "![1 image](added.png)" in markdown(value)
+    written = page(value, tmp_path)
+    assert 'href="http://host:5000/#/experiments/1/runs/2"' in written
+    assert 'src="data:image/png;base64,' in written
+    assert "added.png" not in written
+
+
+def test_long_tables_are_cut_and_say_so():
+    text = markdown(report(table(*(f"class {k}" for k in range(1000)))))
+    assert "and 960 more" in text
+    assert "class 39 " in text
+    assert "class 40 " not in text
+
+
+@pytest.mark.parametrize(("tables", "cut"), [(30, False), (2000, True)])
+def test_whatever_the_data_the_comment_fits(tables, cut):
+    names = ["@" * 30] * 2
+    blocks: list[Block] = [*[table(*names)] * tables, Paragraph("|" * 10**5), Listing("`" * 10**5)]
+    text = markdown(Report("<" * 10**5, [Section("&" * 1000, blocks)] * 3, "the footer"))
+    assert text.startswith(MARKER)
+    assert len(text) < GITHUB_LIMIT
+    assert ("cut here" in text) is cut
+    assert text.endswith("<sub>the footer</sub>\n")
+
+
+def test_folded_tables_open_in_both():
+    value = report(Table(("a",), [["b"]], "l", folded="more <of> it"))
+    assert "<details><summary>more &lt;of&gt; it</summary>\n\n| a |" in markdown(value)
+    assert f"<summary>{html.escape('more <of> it')}</summary>" in page(value, Path())
