@@ -53,7 +53,7 @@ def push(refspec: str, *, force: bool = False) -> bool:
 def commit_results(message: str) -> bool:
     """Commits the results as the bot; False when nothing changed."""
     git("add", "--all", "--", *(path for path in RESULTS if Path(path).exists()))
-    if not git("status", "--porcelain", "--untracked-files=no"):
+    if not git("diff", "--cached", "--name-only"):
         return False
     name, address = github.BOT
     git("-c", f"user.name={name}", "-c", f"user.email={address}", "commit", "--quiet", "--message", message)

@@ -14,6 +14,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     clone.folder.mkdir()
     origin.run("git", "init", "--quiet", "--bare", "-b", "main")
     (clone.folder / "dvc.lock").write_text("old")
+    (clone.folder / "README.md").write_text("old")
     for command in (
         ["init", "--quiet", "-b", "main"],
         ["remote", "add", "origin", str(origin.folder)],
@@ -32,6 +33,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 def test_the_bot_commits_the_results_and_nothing_else(clone: Project) -> None:
+    (clone.folder / "README.md").write_text("mine")
     assert not deliver.commit_results("nothing")
     (clone.folder / "dvc.lock").write_text("new")
     (clone.folder / "notes.txt").write_text("mine")
