@@ -266,7 +266,7 @@ def test_what_the_base_does_not_have_is_said(repository, monkeypatch):
     text = make_report(monkeypatch, "--no-gate")
     assert "is neither in DVC's cache nor in its remote, so there is nothing to compare with" in text
     assert "The images of base" in text
-    assert "There are no results at base" in text
+    assert "are not available" in text
     assert "Confusion matrix of this; there is none at base" in text
     accuracy = json.loads(Path(report_metrics.METRICS).read_text())["cnn"]["accuracy"]
     assert row(text, "accuracy ↑")[1:] == [f"{accuracy:.4f}"]
