@@ -52,6 +52,10 @@ class Contender(ABC):
     serve: Path
     policy: gate.ClassifierPolicy | gate.GeneratorPolicy
 
+    def files(self) -> list[Path]:
+        """What is registered beside the network, in the order of `stages.evaluate.register`."""
+        return [CLASSES]
+
     @cached_property
     def today(self) -> list[str]:
         """The classes of the data that is here; this commit's networks know exactly these."""
@@ -59,7 +63,7 @@ class Contender(ABC):
 
     def bundle_sha256(self) -> str:
         """What a registered version of exactly these files is tagged with."""
-        parts = (self.network, self.serve, CLASSES)
+        parts = (self.network, self.serve, *self.files())
         return hashlib.sha256("".join(tracking._sha256(path) for path in parts).encode()).hexdigest()
 
     def registered(self) -> Version | None:
@@ -78,6 +82,9 @@ class Classifier(Contender):
 
     def __init__(self) -> None:
         self.policy: gate.ClassifierPolicy = gate.classifier_policy()
+
+    def files(self) -> list[Path]:
+        return evaluate.classifier_files()
 
     @cached_property
     def test(self) -> tuple[np.ndarray, np.ndarray]:
