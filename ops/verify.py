@@ -79,6 +79,9 @@ def compare_metrics(clone: Path, spread: dict[str, list[float]]) -> list[tuple[s
         stage, _, metric = name.partition(":")
         if stage not in executed:  # git brought its metrics
             continue
+        if name not in spread:
+            rows.append((stage, metric, f"{RECORD} does not know it: `python -m ops.verify --record`"))
+            continue
         low, high = min(spread[name]), max(spread[name])
         room = max(high - low, 0.01 * abs(high))
         inside = low - room <= value <= high + room

@@ -6,42 +6,88 @@ Writes data/train_cnn/: model.keras, history.csv, metrics.json (validation), cur
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from stages.lib import terminal, tracking
+from stages.lib.backbones import Weights, build_backbone_classifier, check_arch, find_backbone
 from stages.lib.checkpoints import Checkpoint
-from stages.lib.classification import ClassifierStep
+from stages.lib.classification import ClassifierStep, Optimizer, balanced_weights
 from stages.lib.classification_metrics import accuracy, negative_log_likelihood, softmax
-from stages.lib.classifiers import SMALLEST_SIDE, Arch, build_classifier
+from stages.lib.classifiers import SMALLEST_SIDE, build_classifier
 from stages.lib.dataset import check_side, open_shards, read_classes, read_images, read_labels, require
 from stages.lib.figures import learning_curves
+from stages.lib.fine_tuning import FineTuningStep
+from stages.lib.mixing import Mixing
 from stages.lib.network_files import copy_in_float32, save_network
 from stages.lib.outputs import whole_folder, write_metrics, write_table
 from stages.lib.params import Params, load_params
-from stages.lib.runtime import Precision, compute_dtype, seed_everything
+from stages.lib.runtime import ScaledPrecision, compute_dtype, seed_everything
 from stages.lib.schedules import Schedule
 from stages.lib.training import steps_per_epoch, train
+from stages.lib.view_averaging import TestViews, average_over_views
 
 DATA, VIEWS, OUTPUT = Path("data/ingest"), Path("data/augment"), Path("data/train_cnn")
 
 
 class CnnParams(Params):
-    arch: Arch
+    arch: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
     width: int = Field(ge=1, le=1024)
+    depth: int = Field(ge=1, le=50)
+    weights: Weights
+    backbone_size: int | None = Field(ge=32, le=1024)
+    frozen_epochs: int = Field(ge=0, le=10_000)
+    finetune_lr: float = Field(gt=0, le=1)
     epochs: int = Field(ge=1, le=10_000)
     batch_size: int = Field(ge=2, le=65_536)
     lr: float = Field(gt=0, le=10)
     schedule: Schedule
-    weight_decay: float = Field(ge=0, le=1)
+    optimizer: Optimizer
     beta_2: float = Field(gt=0, lt=1)
+    momentum: float = Field(ge=0, lt=1)
+    weight_decay: float = Field(ge=0, le=1)
     label_smoothing: float = Field(ge=0, lt=1)
+    mixup: float = Field(ge=0, le=10)
+    cutmix: float = Field(ge=0, le=10)
+    class_weights: Literal["none", "balanced"]
     average: float = Field(ge=0, lt=1)
+    test_views: TestViews
     patience: int = Field(ge=0, le=10_000)
-    precision: Precision
+    precision: ScaledPrecision
     seed: int = Field(ge=0, lt=2**31)
+
+    @field_validator("arch", mode="before")
+    @classmethod
+    def _known(cls, value: object) -> str:
+        return check_arch(value, tuple(SMALLEST_SIDE))
+
+
+def build_network(params: CnnParams, shape, classes: int, *, dtype: str = "float32", weights: Weights = "none"):
+    """The network for uint8 images [n, *shape]; only a backbone takes `weights`."""
+    if params.arch in SMALLEST_SIDE:
+        return build_classifier(params.arch, shape, classes, params.width, dtype, params.depth)  # type: ignore[arg-type]
+    side = params.backbone_size
+    return build_backbone_classifier(params.arch, shape, classes, weights=weights, side=side, dtype=dtype)
+
+
+def build_step(params: CnnParams, shape, labels: np.ndarray, classes: int, per_epoch: int) -> ClassifierStep:
+    """The network in training; labels int [n] of the train images, `per_epoch` steps an epoch."""
+    dtype = compute_dtype(params.precision, scales_loss=True)
+    model = build_network(params, shape, classes, dtype=dtype, weights=params.weights)
+    options: dict[str, Any] = params.model_dump(
+        include={"lr", "schedule", "optimizer", "weight_decay", "beta_2", "momentum", "label_smoothing", "average"}
+    )
+    options["steps"] = params.epochs * per_epoch
+    if params.class_weights == "balanced":
+        options["class_weights"] = balanced_weights(labels, classes)
+    if params.mixup or params.cutmix:
+        options["mix"] = Mixing(params.mixup, params.cutmix, params.seed)
+    if find_backbone(params.arch) and params.weights == "imagenet":
+        frozen_steps = params.frozen_epochs * per_epoch
+        return FineTuningStep(model, frozen_steps=frozen_steps, finetune_lr=params.finetune_lr, **options)
+    return ClassifierStep(model, **options)
 
 
 def validation_scores(network, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -59,22 +105,15 @@ def main() -> None:
     views = [open_shards(view, "train") for view in sorted(VIEWS.glob("view-*"))]
     labels, classes = read_labels(DATA, "train"), read_classes(DATA)
     shape, batch_size = views[0][0].shape[1:], min(params.batch_size, len(labels))
-    check_side(DATA, f"cnn.arch: {params.arch}", SMALLEST_SIDE[params.arch])
+    check_side(DATA, f"cnn.arch: {params.arch}", SMALLEST_SIDE.get(params.arch, 1))
     val_images, val_labels = read_images(DATA, "val"), read_labels(DATA, "val")
-
-    def build(dtype: str = "float32"):
-        return build_classifier(params.arch, shape, len(classes), params.width, dtype)
 
     state: dict[str, Any] = {"history": [], "best_nll": math.inf, "best_epoch": 0, "best_weights": []}
     checkpoint = Checkpoint("train_cnn", params, state)
     with tracking.stage_run("train_cnn", params, checkpoint) as run, checkpoint, whole_folder(OUTPUT) as folder:
         seed_everything(params.seed)
         per_epoch = steps_per_epoch(views[0], batch_size)
-        step = ClassifierStep(
-            build(compute_dtype(params.precision)),
-            steps=params.epochs * per_epoch,
-            **params.model_dump(include={"lr", "schedule", "weight_decay", "beta_2", "label_smoothing", "average"}),
-        )
+        step = build_step(params, shape, labels, len(classes), per_epoch)
         for report in train(
             step,
             lambda epoch: views[epoch % len(views)],
@@ -98,7 +137,8 @@ def main() -> None:
                 break
         history, best_epoch = state["history"], state["best_epoch"]
         step.averaged.model.set_weights(state["best_weights"])
-        network = copy_in_float32(step.averaged.model, build)
+        network = copy_in_float32(step.averaged.model, lambda: build_network(params, shape, len(classes)))
+        network = average_over_views(network, params.test_views)
         metrics = validation_scores(network, val_images, val_labels)
         metrics |= {"best_epoch": best_epoch, "weights": network.count_params()}
         save_network(network, folder / "model.keras")

@@ -69,6 +69,7 @@ def write_evaluation() -> None:
     """What the evaluate stage leaves of the classifier; the generator's figures are made up."""
     from ops.measure import class_probabilities
     from stages import evaluate
+    from stages.lib import classification_metrics as classification
     from stages.lib.dataset import read_images, read_labels
     from stages.lib.outputs import write_metrics, write_table
     from stages.lib.pictures import image_grid
@@ -77,7 +78,11 @@ def write_evaluation() -> None:
     probabilities = class_probabilities(evaluate.CNN, CLASSES, images, CLASSES)
     folder = Path("data/evaluate")
     folder.mkdir(parents=True, exist_ok=True)
-    write_metrics(folder / "metrics.json", {"cnn": evaluate.classifier_metrics(probabilities, labels), "gan": GAN})
+    scores = {"accuracy": classification.accuracy(probabilities, labels)}
+    scores |= {"macro_f1": classification.macro_f1(probabilities, labels)}
+    scores |= {"nll": classification.negative_log_likelihood(probabilities, labels)}
+    scores |= {"ece": classification.expected_calibration_error(probabilities, labels)}
+    write_metrics(folder / "metrics.json", {"cnn": scores, "gan": GAN})
     pairs = zip(labels, probabilities.argmax(axis=1), strict=True)
     write_table(folder / "predictions.csv", [{"class": CLASSES[a], "predicted": CLASSES[b]} for a, b in pairs])
     for name in ("confusion.png", "samples.png"):

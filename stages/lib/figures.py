@@ -17,7 +17,7 @@ def learning_curves(
     """One panel per entry of `panels` (axis label: columns of `history`) over the column `x`; a dotted line at `mark`,
     where the best network was."""
     steps = [row[x] for row in history]
-    with _panels(len(panels), path) as axes:
+    with panel_axes(len(panels), path) as axes:
         for axis, (label, columns) in zip(axes, panels.items(), strict=True):
             for colour, column in zip(COLOURS, columns, strict=False):
                 marker = "o" if len(steps) < 30 else None
@@ -68,7 +68,7 @@ def confusion_picture(matrix: np.ndarray, classes: Sequence[str], path: Path) ->
 def reliability_picture(confidence: np.ndarray, share: np.ndarray, count: np.ndarray, error: float, path: Path) -> None:
     """Accuracy against confidence per bin, and how many images are in each; arrays as calibration_bins gives them."""
     full = count > 0
-    with _panels(2, path) as (axis, below):
+    with panel_axes(2, path) as (axis, below):
         axis.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfectly calibrated")
         axis.plot(confidence[full], share[full], marker="o", markersize=4, color=COLOURS[0], label="this classifier")
         axis.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
@@ -88,7 +88,8 @@ def reliability_picture(confidence: np.ndarray, share: np.ndarray, count: np.nda
 
 
 @contextmanager
-def _panels(count: int, path: Path) -> Iterator[list]:
+def panel_axes(count: int, path: Path) -> Iterator[list]:
+    """Yields `count` axes side by side, and writes their figure to `path`."""
     with _figure(WIDTH * count, HEIGHT, path) as figure:
         axes = list(figure.subplots(1, count, squeeze=False)[0])
         for axis in axes:

@@ -15,7 +15,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+from stages.lib.terminal import UserError
+
 Precision = Literal["auto", "float32", "bfloat16"]
+ScaledPrecision = Literal["auto", "float32", "bfloat16", "float16"]  # for a training that scales its loss
 
 
 class _Lazy(ModuleType):
@@ -68,20 +71,38 @@ def compute_in(dtype: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def compute_dtype(precision: Precision) -> str:
-    """The Keras dtype policy for `precision`: `auto` is mixed bfloat16 where the hardware multiplies it natively.
+def compute_dtype(precision: ScaledPrecision, scales_loss: bool = False) -> str:
+    """The Keras dtype policy for `precision`; `auto` is what this machine is fastest in, see fastest_dtype.
 
-    On a CPU without AVX512-BF16 or AMX, bfloat16 is emulated and slower than float32.
+    scales_loss: whether the training scales its loss, without which small gradients vanish in float16.
+    Raises UserError when float16 is asked for and there is no GPU: processors emulate it.
     """
-    if precision == "float32" or (precision == "auto" and not _has_native_bfloat16()):
-        return "float32"
-    return "mixed_bfloat16"
+    if precision == "auto":
+        return fastest_dtype(_gpu_capability(), _processor_has_bfloat16(), scales_loss)
+    if precision == "float16" and _gpu_capability() is None:
+        raise UserError("precision float16 is for GPUs, and TensorFlow finds none here: set it to auto")
+    return precision if precision == "float32" else f"mixed_{precision}"
 
 
-def _has_native_bfloat16() -> bool:
+def fastest_dtype(gpu_capability: tuple[int, int] | None, processor_has_bfloat16: bool, scales_loss: bool) -> str:
+    """Mixed bfloat16 where the hardware multiplies it natively (NVIDIA GPUs from compute capability 8.0, processors
+    with AVX512-BF16), mixed float16 on GPUs from 7.0 when the training scales its loss, else float32.
+
+    On other processors bfloat16 is emulated and slower than float32.
+    """
+    if gpu_capability is None:
+        return "mixed_bfloat16" if processor_has_bfloat16 else "float32"
+    if gpu_capability >= (8, 0):
+        return "mixed_bfloat16"
+    return "mixed_float16" if gpu_capability >= (7, 0) and scales_loss else "float32"
+
+
+def _gpu_capability() -> tuple[int, int] | None:
+    """Of the first GPU; (0, 0) when it does not tell, None when there is no GPU."""
     gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
-        return capability >= (8, 0)
+    return tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0)) if gpus else None
+
+
+def _processor_has_bfloat16() -> bool:
     cpuinfo = Path("/proc/cpuinfo")
     return cpuinfo.exists() and "avx512_bf16" in cpuinfo.read_text(encoding="utf-8")

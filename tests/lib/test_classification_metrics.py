@@ -6,12 +6,15 @@ from sklearn import metrics as sklearn_metrics
 from stages.lib.classification_metrics import (
     CALIBRATION_BINS,
     accuracy,
+    brier_score,
     calibration_bins,
+    class_precision_and_recall,
     confusion_matrix,
     expected_calibration_error,
     macro_f1,
     negative_log_likelihood,
     softmax,
+    top_k_accuracy,
     wilson_interval,
 )
 
@@ -38,6 +41,35 @@ def test_agrees_with_scikit_learn():
     assert macro_f1(PROBABILITIES, LABELS) == pytest.approx(f1)
     nll = sklearn_metrics.log_loss(LABELS, PROBABILITIES, labels=classes)
     assert negative_log_likelihood(PROBABILITIES, LABELS) == pytest.approx(nll)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 5])
+def test_top_k_agrees_with_scikit_learn(k):
+    expected = sklearn_metrics.top_k_accuracy_score(LABELS, PROBABILITIES, k=k, labels=range(6))
+    assert top_k_accuracy(PROBABILITIES, LABELS, k) == pytest.approx(expected)
+    assert top_k_accuracy(PROBABILITIES, LABELS, 1) == accuracy(PROBABILITIES, LABELS)
+    assert top_k_accuracy(PROBABILITIES, LABELS, 6) == 1
+
+
+def test_of_equally_probable_classes_the_first_are_the_top():
+    assert [top_k_accuracy(np.full((4, 4), 0.25), np.arange(4), k) for k in (1, 2, 3, 4)] == [0.25, 0.5, 0.75, 1]
+
+
+def test_brier_score_closed_forms_and_scikit_learn():
+    assert brier_score(np.eye(3), np.arange(3)) == pytest.approx(0)
+    assert brier_score(np.eye(3), np.array([1, 2, 0])) == pytest.approx(2)
+    assert brier_score(np.full((4, 8), 1 / 8), np.arange(4)) == pytest.approx(7 / 8)
+    two = PROBABILITIES[:, :2] / PROBABILITIES[:, :2].sum(axis=1, keepdims=True)
+    of_one = sklearn_metrics.brier_score_loss(LABELS % 2, two[:, 1])
+    assert brier_score(two, LABELS % 2) == pytest.approx(2 * of_one)
+
+
+def test_precision_and_recall_of_each_class_agree_with_scikit_learn():
+    precision, recall = class_precision_and_recall(PROBABILITIES, LABELS)
+    options = {"labels": list(range(6)), "average": None, "zero_division": np.nan}
+    np.testing.assert_allclose(precision, sklearn_metrics.precision_score(LABELS, PREDICTED, **options))
+    np.testing.assert_allclose(recall, sklearn_metrics.recall_score(LABELS, PREDICTED, **options))
+    assert np.isnan(recall[5])
 
 
 def test_rows_of_the_confusion_matrix_are_labels():

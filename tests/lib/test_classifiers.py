@@ -5,19 +5,14 @@ from stages.lib.classifiers import SMALLEST_SIDE, build_classifier
 from stages.lib.runtime import keras
 
 
+def convolutions(network) -> list:
+    return [layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(
-    ("arch", "side", "channels"),
-    [
-        ("compact", SMALLEST_SIDE["compact"], 1),
-        ("compact", 11, 3),
-        ("compact", 16, 1),
-        ("compact", 28, 1),
-        ("compact", 32, 3),
-        ("compact", 64, 3),
-        ("article", SMALLEST_SIDE["article"], 3),
-        ("article", 28, 1),
-        ("article", 64, 1),
-    ],
+    ("arch", "side"),
+    [*((arch, side) for arch in SMALLEST_SIDE for side in (SMALLEST_SIDE[arch], 16, 28, 64)), ("compact", 11)],
 )
 def test_uint8_images_to_logits_with_features_before_them(arch, side, channels):
     network = build_classifier(arch, (side, side, channels), 7, 4)
@@ -25,10 +20,43 @@ def test_uint8_images_to_logits_with_features_before_them(arch, side, channels):
     logits = network(images)
     assert tuple(logits.shape) == (3, 7)
     assert logits.dtype == "float32"
+    assert np.isfinite(logits).all()
     assert network.layers[-2].name == "features"
-    if arch == "compact":
-        last_map = network.get_layer("features").input.shape
+    last_map = network.get_layer("features").input.shape
+    if arch in ("compact", "vgg"):
         assert 2 <= last_map[1] <= 4
+    if arch == "resnet":
+        assert 4 <= last_map[1] <= 8
+
+
+@pytest.mark.parametrize(("arch", "per_depth"), [("compact", 1), ("vgg", 3), ("resnet", 6)])
+def test_depth_adds_convolutions(arch, per_depth):
+    # 28 px give three stages; a residual block has two convolutions, and shortcuts add none after the first block.
+    shallow, deep = (build_classifier(arch, (28, 28, 1), 3, 4, depth=depth) for depth in (1, 3))
+    assert len(convolutions(deep)) - len(convolutions(shallow)) == 2 * per_depth
+
+
+@pytest.mark.parametrize("arch", SMALLEST_SIDE)
+def test_width_scales_every_convolution(arch):
+    narrow, wide = (build_classifier(arch, (28, 28, 1), 3, width) for width in (4, 12))
+    assert convolutions(narrow)[0].filters == 4
+    assert [3 * layer.filters for layer in convolutions(narrow)] == [layer.filters for layer in convolutions(wide)]
+
+
+def test_a_resnet_for_32_px_of_depth_3_and_width_16_is_resnet_20():
+    network = build_classifier("resnet", (32, 32, 3), 10, 16, depth=3)
+    three_by_three = [layer for layer in convolutions(network) if layer.kernel_size == (3, 3)]
+    assert len(three_by_three) + 1 == 20  # with the last layer
+    assert [layer.filters for layer in three_by_three] == [16] * 7 + [32] * 6 + [64] * 6
+    trainable = sum(int(np.prod(weight.shape)) for weight in network.trainable_weights)
+    shortcuts = 16 * 32 + 32 * 64 + 2 * (32 + 64)  # the paper's two without parameters are convolutions here
+    assert trainable - shortcuts == 269_722  # 0.27 M in table 6 of the paper
+
+
+def test_vgg_stages():
+    network = build_classifier("vgg", (28, 28, 1), 10, 8, depth=2)
+    assert [layer.filters for layer in convolutions(network)] == [8, 8, 16, 16, 32, 32]
+    assert sum(isinstance(layer, keras.layers.MaxPooling2D) for layer in network.layers) == 3
 
 
 def test_the_article_s_network():

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from stages.lib import runtime
-from stages.lib.runtime import compute_dtype, compute_in, keras, seed_everything, tf
+from stages.lib.runtime import compute_dtype, compute_in, fastest_dtype, keras, seed_everything, tf
+from stages.lib.terminal import UserError
 
 ROOT = Path(__file__).parents[2]
 STAGES = ["ingest", "validate", "augment", "reference", "train_cnn", "train_gan", "evaluate"]
@@ -81,3 +82,27 @@ def test_precision_names_a_policy():
     assert compute_dtype("float32") == "float32"
     assert compute_dtype("bfloat16") == "mixed_bfloat16"
     assert compute_dtype("auto") in ("float32", "mixed_bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("gpu", "processor_has_bfloat16", "scales_loss", "dtype"),
+    [
+        (None, True, False, "mixed_bfloat16"),
+        (None, False, True, "float32"),
+        ((8, 0), False, False, "mixed_bfloat16"),
+        ((12, 1), False, True, "mixed_bfloat16"),
+        ((7, 5), True, True, "mixed_float16"),
+        ((7, 0), True, True, "mixed_float16"),
+        ((7, 5), True, False, "float32"),
+        ((6, 1), True, True, "float32"),
+        ((0, 0), True, True, "float32"),
+    ],
+)
+def test_auto_takes_what_the_hardware_is_fast_in(gpu, processor_has_bfloat16, scales_loss, dtype):
+    assert fastest_dtype(gpu, processor_has_bfloat16, scales_loss) == dtype
+
+
+@pytest.mark.skipif("tf.config.list_physical_devices('GPU')", reason="there is a GPU here")
+def test_float16_wants_a_gpu():
+    with pytest.raises(UserError, match="precision float16 is for GPUs, and TensorFlow finds none here"):
+        compute_dtype("float16", scales_loss=True)

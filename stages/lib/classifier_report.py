@@ -1,0 +1,202 @@
+"""Everything that evaluate writes about the classifier, part by part: metrics, tables and pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.lib import classifier_evaluation as evaluation
+from stages.lib import classifier_figures as figures
+from stages.lib.calibration import fit_temperature
+from stages.lib.classification_metrics import softmax
+from stages.lib.classifier_space import ClassifierSpace
+from stages.lib.dataset import open_shards, pick, read_classes, read_images, read_labels
+from stages.lib.grad_cam import grad_cam, heat_over
+from stages.lib.label_errors import suspected_labels
+from stages.lib.manifest import read_origins
+from stages.lib.out_of_distribution import area_under_roc, noise_images
+from stages.lib.outputs import write_table
+from stages.lib.selective import area_under_risk_coverage, risk_coverage
+from stages.lib.serving import write_serving
+
+SHOWN_NEIGHBOURS, SHOWN_MISTAKES, SHOWN_LABELS, SHOWN_CLASSES = 6, 6, 24, 20
+
+
+def measure_classifier(folder: Path, network: Path, data: Path, params: Any) -> dict[str, float]:
+    """The section `cnn` of metrics.json; tables, pictures and serving.npz go to `folder`.
+
+    network: the classifier's file. data: the folder of the data set. params: the section `evaluate` of params.yaml.
+    """
+    return ClassifierReport(folder, network, data, params).write()
+
+
+class ClassifierReport:
+    """The parts share what the classifier made of the test and validation images."""
+
+    def __init__(self, folder: Path, network: Path, data: Path, params: Any):
+        self.folder, self.data, self.params, self.space = folder, data, params, ClassifierSpace(network)
+        self.classes, self.train_shards = read_classes(data), open_shards(data, "train")
+        self.images, self.labels = read_images(data, "test"), read_labels(data, "test")
+        self.features, self.logits = self.space(self.images)
+        self.val = self.space(read_images(data, "val"))
+        self.temperature = fit_temperature(self.val[1], read_labels(data, "val"))
+        self.probabilities, self.calibrated = softmax(self.logits), softmax(self.logits / self.temperature)
+
+    def write(self) -> dict[str, float]:
+        """Runs all parts and returns their metrics."""
+        metrics = self.quality()
+        metrics |= self.abstention()
+        self.mistakes()
+        metrics |= self.label_errors()
+        metrics |= self.robustness()
+        metrics |= self.outliers()
+        self.evidence()
+        return metrics
+
+    def quality(self) -> dict[str, float]:
+        """How good predictions and probabilities are, of all images and of each class."""
+        metrics, resampled = evaluation.classifier_metrics(
+            self.probabilities,
+            self.calibrated,
+            self.labels,
+            resamples=self.params.resamples,
+            seed=self.params.seed,
+        )
+        rows = evaluation.class_table(self.probabilities, self.labels, resampled, self.classes)
+        write_table(self.folder / "classes.csv", rows)
+        predicted = [self.classes[k] for k in self.probabilities.argmax(axis=1)]
+        pairs = zip(self.labels, predicted, strict=True)
+        write_table(
+            self.folder / "predictions.csv", [{"class": self.classes[a], "predicted": name} for a, name in pairs]
+        )
+        figures.draw_classifier(self.folder, self.images, self.labels, self.probabilities, self.classes)
+        return metrics | {"temperature": self.temperature}
+
+    def abstention(self) -> dict[str, float]:
+        """What it gains when it may leave images out."""
+        confidence, hits = self.calibrated.max(axis=1), self.calibrated.argmax(axis=1) == self.labels
+        area, best = (area_under_risk_coverage(values, hits) for values in (confidence, hits.astype(float)))
+        figures.draw_risk_coverage(self.folder / "risk_coverage.png", *risk_coverage(confidence, hits), area, best)
+        return {"aurc": area}
+
+    def mistakes(self) -> None:
+        """Which classes it confuses, and which train images may have led it astray."""
+        pairs = evaluation.confusion_pairs(self.probabilities, self.labels)
+        counts, names = np.bincount(self.labels, minlength=len(self.classes)), self.classes
+        rows = [
+            {"class": names[of], "predicted": names[to], "images": n, "share_of_class": float(n / counts[of])}
+            for of, to, n in pairs
+        ]
+        evaluation.write_rows(self.folder / "confusions.csv", ["class", "predicted", "images", "share_of_class"], rows)
+        shown = [(of, to) for of, to, _ in pairs]
+        figures.draw_confusions(
+            self.folder / "confusions.png", self.images, self.labels, self.probabilities, names, shown
+        )
+        worst = figures.worst_mistakes(self.probabilities, self.labels)[:SHOWN_MISTAKES]
+        positions = self.space.nearest(self.features[worst], self.train_shards, SHOWN_NEIGHBOURS)
+        train_labels, predicted = read_labels(self.data, "train"), self.probabilities.argmax(axis=1)
+        nearest = (
+            np.stack([pick(self.train_shards, row) for row in positions])
+            if len(worst)
+            else np.zeros((0, SHOWN_NEIGHBOURS, *self.images.shape[1:]), np.uint8)
+        )
+        captions = [
+            [f"{names[self.labels[i]]} > {names[predicted[i]]}", *(names[train_labels[k]] for k in row)]
+            for i, row in zip(worst, positions, strict=True)
+        ]
+        figures.draw_nearest(self.folder / "mistakes_neighbours.png", self.images[worst], nearest, captions)
+
+    def label_errors(self) -> dict[str, float]:
+        """Which labels of train and test images are probably wrong."""
+        train_labels, params = read_labels(self.data, "train"), self.params
+        asked = np.random.default_rng([params.seed, 3]).permutation(len(train_labels))[: params.label_images]
+        chosen, found = (
+            np.sort(asked),
+            [("test", self.images, self.labels, self.calibrated, np.arange(len(self.labels)))],
+        )
+        if len(chosen) >= 4:
+            images, labels = pick(self.train_shards, chosen), train_labels[chosen]
+            probabilities = evaluation.held_out_probabilities(
+                images,
+                labels,
+                len(self.classes),
+                steps=params.label_steps,
+                batch_size=params.cas_batch_size,
+                lr=params.cas_lr,
+                seed=params.seed,
+            )
+            found.append(("train", images, labels, probabilities, chosen))
+        metrics: dict[str, float] = {}
+        suspects = []
+        for split, images, labels, probabilities, positions in found:
+            origins = read_origins(self.data, split)
+            indices, suggested, scores = suspected_labels(probabilities, labels)
+            metrics[f"suspected_{split}_labels"] = len(indices)
+            for i, better, score in zip(indices, suggested, scores, strict=True):
+                row = {"split": split, "source": origins[positions[i]], "given": self.classes[labels[i]]}
+                row |= {"suggested": self.classes[better], "score": float(score)}
+                suspects.append((row, images[i]))
+        suspects.sort(key=lambda suspect: -suspect[0]["score"])
+        columns = ["split", "source", "given", "suggested", "score"]
+        evaluation.write_rows(self.folder / "label_errors.csv", columns, [row for row, _ in suspects])
+        shown = suspects[:SHOWN_LABELS]
+        figures.draw_grid(
+            self.folder / "label_errors.png",
+            np.stack([image for _, image in shown]) if shown else self.images[:0],
+            [f"{row['given']} > {row['suggested']} ({row['split']})" for row, _ in shown],
+            title="most suspicious labels: given > suggested",
+            nothing="no suspicion",
+            shape=self.images.shape[1:],
+        )
+        return metrics
+
+    def robustness(self) -> dict[str, float]:
+        """What corruptions of the images cost."""
+        order = np.random.default_rng([self.params.seed, 4]).permutation(len(self.labels))
+        chosen = np.sort(order[: max(1, self.params.corrupted_images)])
+        accuracies, examples = evaluation.corrupted_accuracies(
+            self.space, self.images[chosen], self.labels[chosen], self.params.seed
+        )
+        if not self.params.corrupted_images:  # the examples alone
+            accuracies = {}
+        rows = [{"corruption": name, "accuracy": value} for name, value in accuracies.items()]
+        evaluation.write_rows(self.folder / "corruptions.csv", ["corruption", "accuracy"], rows)
+        figures.draw_corruptions(self.folder / "corruptions.png", examples, accuracies)
+        return {"corrupted_accuracy": float(np.mean(list(accuracies.values())[1:]))} if accuracies else {}
+
+    def outliers(self) -> dict[str, float]:
+        """Whether it notices images of other kinds; writes what the registered model needs for that."""
+        params, shape = self.params, self.images.shape[1:]
+        train_count = sum(len(shard) for shard in self.train_shards)
+        chosen = np.sort(np.random.default_rng([params.seed, 5]).permutation(train_count)[: params.outlier_bank])
+        bank = self.space(pick(self.train_shards, chosen))[0] if len(chosen) else self.features[:0]
+        # Other noise than that on which the score is reported: it takes part in the choice.
+        noise = self.space(noise_images(shape, params.outlier_images, params.seed + 1))
+        serving = evaluation.choose_outlier_score(
+            self.val,
+            noise,
+            bank,
+            neighbours=params.neighbours,
+            accepted=params.accepted,
+            temperature=self.temperature,
+        )
+        write_serving(self.folder / "serving.npz", serving)
+        scores = {"test images": serving.scores(self.features, self.logits)}
+        metrics = {}
+        for name, images in evaluation.strange_images(shape, params.outlier_images, self.classes, params.seed).items():
+            scores[name] = serving.scores(*self.space(images))
+            metrics[f"auroc_{name}"] = area_under_roc(scores["test images"], scores[name])
+        figures.draw_outliers(self.folder / "outliers.png", scores, serving.threshold, serving.score_name)
+        return metrics
+
+    def evidence(self) -> None:
+        """Where it sees each class, in the test image that it recognises best."""
+        of_label = self.probabilities[np.arange(len(self.labels)), self.labels]
+        present = np.unique(self.labels)[:SHOWN_CLASSES]
+        best = np.array([np.argmax(np.where(self.labels == k, of_label, -1)) for k in present])
+        heat = grad_cam(self.space.trunk, self.images[best], self.labels[best])
+        names = [self.classes[k] for k in present]
+        pictures = heat_over(self.images[best], heat)
+        figures.draw_evidence(self.folder / "evidence.png", self.images[best], pictures, names)

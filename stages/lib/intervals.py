@@ -1,0 +1,93 @@
+"""How far a classifier's figures could be off because there are only so many test images: percentile bootstrap
+intervals (Efron 1979).
+
+Each figure is a function of sums over the images, so that the sums of all resamples are one product: how often each
+image was drawn, times what each image adds.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import csr_array, hstack
+
+from stages.lib import classification_metrics as classification
+
+LEVEL = 0.95
+ELEMENTS_AT_A_TIME = 2**24  # of a matrix of weights, float32: 64 MiB
+
+
+class Resampled(NamedTuple):
+    """Figures of resampled test images."""
+
+    figures: dict[str, np.ndarray]  # [resamples] each, by the name in metrics.json
+    precision: np.ndarray  # [resamples, classes], NaN where a resample predicts none of the class
+    recall: np.ndarray  # [resamples, classes], NaN where a resample holds none of the class
+
+
+def bootstrap(
+    probabilities: np.ndarray, calibrated: np.ndarray, labels: np.ndarray, k: int, resamples: int, seed: int
+) -> Resampled:
+    """Accuracy, macro F1, top-k accuracy, and before and after calibration NLL, Brier score and calibration error, on
+    `resamples` resamples of the n images. probabilities, calibrated: float64 [n, classes]; labels: int [n]."""
+    count, classes = probabilities.shape
+    predicted = probabilities.argmax(axis=1)
+    hits = predicted == labels
+    parts = [_indicators(labels, classes), _indicators(predicted, classes), _indicators(labels, classes, hits)]
+    parts.append(csr_array(classification.in_top_k(probabilities, labels, k)[:, None].astype(float)))
+    for given in (probabilities, calibrated):
+        confidence = given.max(axis=1)
+        added = [classification.log_losses(given, labels), classification.squared_errors(given, labels)]
+        gap = confidence - (given.argmax(axis=1) == labels)
+        bins = classification.bin_of(confidence)
+        parts += [csr_array(np.stack(added, axis=1)), _indicators(bins, classification.CALIBRATION_BINS, gap)]
+    sums = np.concatenate(list(_sums(hstack(parts, format="csr"), resamples, seed)))
+    edges = np.cumsum([part.shape[1] for part in parts])[:-1]
+    occurring, guessed, right, top, losses, gaps, calibrated_losses, calibrated_gaps = np.split(sums, edges, axis=1)
+    figures = {
+        "accuracy": right.sum(axis=1) / count,
+        "macro_f1": np.mean(2 * right / np.maximum(occurring + guessed, 1), axis=1),
+        f"top{k}_accuracy": top[:, 0] / count,
+        "nll": losses[:, 0] / count,
+        "brier": losses[:, 1] / count,
+        "ece": np.abs(gaps).sum(axis=1) / count,
+        "nll_calibrated": calibrated_losses[:, 0] / count,
+        "brier_calibrated": calibrated_losses[:, 1] / count,
+        "ece_calibrated": np.abs(calibrated_gaps).sum(axis=1) / count,
+    }
+    with np.errstate(invalid="ignore"):
+        return Resampled(figures, right / guessed, right / occurring)
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """The ends of the middle 95% of values [resamples], of those that are numbers."""
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return float("nan"), float("nan")
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def draw_weights(count: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each of `count` images is drawn in each resample: multinomial, float32 [some, count], in parts that
+    bound the memory, whose rows add up to `resamples`."""
+    rows_at_a_time = max(1, ELEMENTS_AT_A_TIME // count)
+    random = np.random.default_rng(seed)
+    for first in range(0, resamples, rows_at_a_time):
+        weights = np.empty((min(rows_at_a_time, resamples - first), count), np.float32)
+        for row in weights:
+            row[:] = np.bincount(random.integers(0, count, count), minlength=count)
+        yield weights
+
+
+def _sums(added: csr_array, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Sums [some, m] over the images of each resample, when an image adds a row of `added` [n, m]."""
+    transposed = added.T.tocsr()
+    for weights in draw_weights(added.shape[0], resamples, seed):
+        yield (transposed @ weights.T.astype(np.float64)).T
+
+
+def _indicators(columns: np.ndarray, width: int, values: np.ndarray | None = None) -> csr_array:
+    """[n, width] with values[i], or 1, in column columns[i] of row i."""
+    added = np.ones(len(columns)) if values is None else values.astype(float)
+    return csr_array((added, columns, np.arange(len(columns) + 1)), shape=(len(columns), width))

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from stages.lib import classification_metrics as classification
+from stages.lib import intervals
+from stages.lib.intervals import bootstrap, draw_weights, interval
+
+RANDOM = np.random.default_rng(0)
+LABELS = RANDOM.integers(0, 4, 120)
+LOGITS = RANDOM.normal(0, 1.5, (120, 4)) + 2 * np.eye(4)[LABELS]
+PROBABILITIES, CALIBRATED = classification.softmax(LOGITS), classification.softmax(LOGITS / 2)
+
+
+def test_every_figure_is_the_metric_on_the_resampled_images():
+    found = bootstrap(PROBABILITIES, CALIBRATED, LABELS, 2, 30, seed=5)
+    for row, weights in enumerate(np.concatenate(list(draw_weights(120, 30, seed=5)))):
+        drawn = np.repeat(np.arange(120), weights.astype(int))
+        given, labels = PROBABILITIES[drawn], LABELS[drawn]
+        expected = {
+            "accuracy": classification.accuracy(given, labels),
+            "macro_f1": classification.macro_f1(given, labels),
+            "top2_accuracy": classification.top_k_accuracy(given, labels, 2),
+            "nll": classification.negative_log_likelihood(given, labels),
+            "brier": classification.brier_score(given, labels),
+            "ece": classification.expected_calibration_error(given, labels),
+            "nll_calibrated": classification.negative_log_likelihood(CALIBRATED[drawn], labels),
+            "brier_calibrated": classification.brier_score(CALIBRATED[drawn], labels),
+            "ece_calibrated": classification.expected_calibration_error(CALIBRATED[drawn], labels),
+        }
+        assert {name: values[row] for name, values in found.figures.items()} == pytest.approx(expected)
+        precision, recall = classification.class_precision_and_recall(given, labels)
+        np.testing.assert_allclose(found.precision[row], precision)
+        np.testing.assert_allclose(found.recall[row], recall)
+
+
+def test_each_resample_draws_as_many_images_as_there_are_whatever_the_memory(monkeypatch):
+    whole = np.concatenate(list(draw_weights(50, 40, seed=1)))
+    assert (whole.sum(axis=1) == 50).all()
+    assert whole.var() == pytest.approx(1 - 1 / 50, rel=0.1)  # of multinomial counts with a mean of 1
+    monkeypatch.setattr(intervals, "ELEMENTS_AT_A_TIME", 350)
+    parts = list(draw_weights(50, 40, seed=1))
+    assert len(parts) > 1
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_the_interval_of_a_share_is_that_of_the_normal_distribution():
+    hits = np.arange(2000) % 5 > 0  # 0.8
+    probabilities = np.where(hits[:, None], [0.9, 0.1], [0.1, 0.9])
+    found = bootstrap(probabilities, probabilities, np.zeros(2000, int), 1, 2000, seed=0)
+    half = 1.96 * np.sqrt(0.8 * 0.2 / 2000)
+    assert interval(found.figures["accuracy"]) == pytest.approx((0.8 - half, 0.8 + half), abs=0.002)
+
+
+def test_covers_the_truth_about_95_times_in_100():
+    inside = 0
+    for trial in range(120):
+        random = np.random.default_rng([7, trial])
+        hits = random.random(150) < 0.7
+        probabilities = np.where(hits[:, None], [0.9, 0.1], [0.1, 0.9])
+        low, high = interval(bootstrap(probabilities, probabilities, np.zeros(150, int), 1, 400, trial).figures["nll"])
+        inside += low <= -(0.7 * np.log(0.9) + 0.3 * np.log(0.1)) <= high
+    assert 105 <= inside <= 119
+
+
+def test_resamples_without_a_class_say_nothing_of_it():
+    assert interval(np.array([np.nan, 0.5, np.nan, 0.5])) == (0.5, 0.5)
+    assert np.isnan(interval(np.full(4, np.nan))).all()

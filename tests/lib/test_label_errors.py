@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_predict
+
+from stages.lib.label_errors import suspected_labels
+
+
+def test_the_definition_by_hand():
+    # Class 0 has a threshold of (0.9 + 0.7 + 0.2) / 3 = 0.6, class 1 of (0.8 + 0.6 + 0.3) / 3 = 0.567.
+    own = np.array([0.9, 0.7, 0.2, 0.8, 0.6, 0.3])
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    of_0 = np.where(labels == 0, own, 1 - own)
+    indices, suggested, scores = suspected_labels(np.stack([of_0, 1 - of_0], axis=1), labels)
+    assert indices.tolist() == [2, 5]  # of 0.8 for class 1, and of 0.7 for class 0
+    assert suggested.tolist() == [1, 0]
+    assert scores == pytest.approx([(1 + 0.8 - 0.2) / 2, (1 + 0.7 - 0.3) / 2])
+
+
+def test_planted_errors_are_found_and_right_labels_left_alone():
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 4, 1200)
+    features = random.normal(0, 1, (1200, 2)) + 6 * np.array([[0, 0], [1, 0], [0, 1], [1, 1]])[truth]
+    planted = random.choice(1200, 80, replace=False)
+    labels = truth.copy()
+    labels[planted] = (truth[planted] + random.integers(1, 4, 80)) % 4
+    probabilities = cross_val_predict(LogisticRegression(), features, labels, cv=2, method="predict_proba")
+    indices, suggested, scores = suspected_labels(probabilities, labels)
+    found = np.isin(indices, planted)
+    assert found.sum() >= 50  # a class counts from its mean probability on, which not every image reaches
+    assert found[:60].mean() > 0.95  # the most suspicious first
+    assert (suggested[found] == truth[indices[found]]).mean() > 0.9
+    assert (suggested != labels[indices]).all()
+    assert (np.diff(scores) <= 0).all()
+    assert ((scores > 0) & (scores <= 1)).all()
+
+
+def test_a_perfect_classifier_suspects_nobody_and_an_absent_class_is_not_suggested():
+    assert len(suspected_labels(np.eye(3), np.arange(3))[0]) == 0
+    never_seen = np.tile([0.0, 0.1, 0.9], (4, 1))
+    assert 2 not in suspected_labels(never_seen, np.array([0, 1, 0, 1]))[1]

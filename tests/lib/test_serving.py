@@ -1,0 +1,64 @@
+"""What evaluate stores, and what the registered classifier answers with it."""
+
+import importlib
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from stages.lib.classification_metrics import softmax
+from stages.lib.classifier_space import ClassifierSpace
+from stages.lib.classifiers import build_classifier
+from stages.lib.network_files import save_network
+from stages.lib.out_of_distribution import unit_length
+from stages.lib.serving import Serving, read_serving, write_serving
+from stages.lib.view_averaging import average_over_views
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (30, 12, 12, 1), dtype=np.uint8)
+EMPTY = np.zeros((0, 16), np.float32)
+
+
+def test_the_file_holds_what_was_stored_in_the_same_bytes(tmp_path):
+    bank = np.random.default_rng(0).random((4, 3)).astype(np.float32)
+    for name in ("a.npz", "b.npz"):
+        write_serving(tmp_path / name, Serving(1.5, -2.25, 10, bank))
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    found = read_serving(tmp_path / "a.npz")
+    assert found[:3] == (1.5, -2.25, 10)
+    np.testing.assert_array_equal(found.bank, bank)
+    assert found.score_name != found._replace(bank=EMPTY).score_name
+
+
+def served(artifacts):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what MLflow warns of when it is imported is not ours to mend
+        classifier = importlib.import_module("stages.lib.serve_classifier").Classifier()
+    classifier.load_context(SimpleNamespace(artifacts={name: str(path) for name, path in artifacts.items()}))
+    return classifier
+
+
+@pytest.mark.parametrize("views", ["none", "flip"])
+@pytest.mark.parametrize("kind", ["energy", "distance"])
+def test_the_registered_classifier_answers_as_evaluate_measured(tmp_path, kind, views):
+    save_network(average_over_views(build_classifier("compact", (12, 12, 1), 3, 4), views), tmp_path / "model.keras")
+    features, logits = ClassifierSpace(tmp_path / "model.keras")(IMAGES)
+    bank = EMPTY if kind == "energy" else unit_length(features[:20]).astype(np.float32)
+    serving = Serving(2.5, 0.125, 3, bank)
+    write_serving(tmp_path / "serving.npz", serving)
+    classifier = served({"model": tmp_path / "model.keras", "serving": tmp_path / "serving.npz"})
+    np.testing.assert_allclose(classifier.predict(None, IMAGES), softmax(logits / 2.5), rtol=1e-5)
+    scores = classifier.predict(None, IMAGES, {"outlier_scores": True})
+    np.testing.assert_allclose(scores, serving.scores(features, logits) - 0.125, atol=1e-4)
+    np.testing.assert_allclose(classifier.predict(None, IMAGES, {"outlier_scores": False}).sum(axis=1), 1)
+
+
+def test_without_the_file_it_is_not_calibrated_and_has_no_outlier_scores(tmp_path):
+    network = build_classifier("compact", (12, 12, 1), 3, 4)
+    save_network(network, tmp_path / "model.keras")
+    classifier = served({"model": tmp_path / "model.keras"})
+    np.testing.assert_allclose(classifier.predict(None, IMAGES), softmax(network(IMAGES).numpy()), rtol=1e-4)
+    with pytest.raises(ValueError, match="without a threshold"):
+        classifier.predict(None, IMAGES, {"outlier_scores": True})
+    with pytest.raises(ValueError, match="expected uint8 images"):
+        classifier.predict(None, IMAGES.astype(float))
