@@ -112,8 +112,10 @@ class Project:
         before = file.read_text()
         assert old in before
         file.write_text(before.replace(old, new))
-        yield
-        file.write_text(before)
+        try:
+            yield
+        finally:
+            file.write_text(before)
 
     def mlflow_runs(self, experiment: str = "") -> list[Any]:
         """The runs of a DVC experiment, or those outside of any, oldest first."""
@@ -397,7 +399,7 @@ def test_an_experiment_killed_in_a_throw_away_copy_goes_on_in_the_next_one(loop:
         ("stages/lib/classification.py", "\n", "\n\n", {"reference", "train_cnn", "evaluate"}),
         ("stages/lib/tracking.py", "\n", "\n\n", set()),
         ("data/raw/digits", "digits", "numbers", set()),
-        ("versions.yaml", 'opencv-python-headless: "', 'opencv-python-headless: "9', {"augment"}),
+        ("versions.yaml", 'opencv-python-headless: "', 'opencv-python-headless: "9', {"augment", "evaluate"}),
         ("versions.yaml", 'scipy: "', 'scipy: "9', {"train_gan", "evaluate"}),
         ("params.yaml", "kid_subsets: 4", "kid_subsets: 5", {"evaluate"}),
     ],
