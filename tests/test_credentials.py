@@ -1,3 +1,5 @@
+"""ops.credentials against an issuer of tokens on this machine."""
+
 import json
 import threading
 from collections.abc import Iterator

@@ -1,3 +1,5 @@
+"""ops.deliver: what is committed, pushed and linked, with a bare git repository as origin."""
+
 from pathlib import Path
 
 import pytest

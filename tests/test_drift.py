@@ -1,3 +1,5 @@
+"""ops.drift: false alarms and detection on real images, and the program with a real registry."""
+
 import shutil
 import subprocess
 import sys

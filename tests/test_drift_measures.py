@@ -1,3 +1,5 @@
+"""ops.drift_measures against closed forms and SciPy."""
+
 import numpy as np
 import pytest
 from scipy.stats import chi2, chi2_contingency, kstest

@@ -1,3 +1,5 @@
+"""stages.evaluate: its params, its outputs, and the same bytes again."""
+
 import json
 import re
 from pathlib import Path
@@ -24,7 +26,8 @@ def test_the_classifier_is_registered_with_what_the_stage_has_written_for_it(pro
 @pytest.mark.parametrize(("accepted", "neighbours"), [(0.5, 1), (0.999, 1000)])
 def test_the_ends_of_what_the_params_may_be(accepted, neighbours):
     params = load_params(evaluate.EvaluateParams, "evaluate", ROOT / "params.yaml").model_dump()
-    evaluate.EvaluateParams(**params | {"accepted": accepted, "neighbours": neighbours})
+    taken = evaluate.EvaluateParams(**params | {"accepted": accepted, "neighbours": neighbours})
+    assert (taken.accepted, taken.neighbours) == (accepted, neighbours)
 
 
 def test_the_stage_writes_what_dvc_yaml_lists(project):

@@ -1,3 +1,5 @@
+"""ops.github against the part of GitHub's REST API that it uses."""
+
 import sys
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""ops.lr_finder: the suggestion, and that data/ stays as it is."""
+
 import os
 import subprocess
 import sys

@@ -1,3 +1,5 @@
+"""ops.profile: what is stored with a champion, small and the same each time."""
+
 import hashlib
 import json
 

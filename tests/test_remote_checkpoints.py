@@ -1,3 +1,5 @@
+"""ops.remote_checkpoints with a folder as the DVC remote."""
+
 import os
 import time
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""ops.retrain: changed params, the plan, and what it refuses."""
+
 import subprocess
 import sys
 from pathlib import Path

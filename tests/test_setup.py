@@ -1,3 +1,5 @@
+"""ops.setup: which extras a machine and its remotes call for."""
+
 import sys
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""stages.train_cnn: its switches, and the bytes of the default."""
+
 import shutil
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""stages.lib.backbones: every network of keras.applications builds, loads in safe mode, and says so when it cannot."""
+
 import os
 import subprocess
 import sys

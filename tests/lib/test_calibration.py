@@ -1,3 +1,5 @@
+"""stages.lib.calibration: the fitted temperature against closed forms."""
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize

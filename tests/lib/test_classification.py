@@ -1,3 +1,5 @@
+"""stages.lib.classification: what one step of the classifier's training does."""
+
 from typing import Any
 
 import numpy as np

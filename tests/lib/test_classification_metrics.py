@@ -1,3 +1,5 @@
+"""stages.lib.classification_metrics against scikit-learn and by hand."""
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest

@@ -1,3 +1,5 @@
+"""stages.lib.classifier_evaluation: the parts of a classifier's evaluation on tiny arrays."""
+
 from typing import Any
 
 import numpy as np

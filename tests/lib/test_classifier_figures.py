@@ -1,3 +1,5 @@
+"""stages.lib.classifier_figures: each picture is drawn, whatever there is to show."""
+
 import numpy as np
 import pytest
 from PIL import Image

@@ -1,3 +1,5 @@
+"""stages.lib.classifier_space: features and logits of each kind of saved network."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""stages.lib.classifiers: each network builds at each size, and is what it says."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""stages.lib.corruptions: strength, randomness and shape of each corruption."""
+
 import numpy as np
 import pytest
 

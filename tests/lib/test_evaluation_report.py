@@ -1,3 +1,5 @@
+"""stages.lib.evaluation_report: every figure and picture is in the report."""
+
 import re
 
 import pytest

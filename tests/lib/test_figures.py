@@ -1,3 +1,5 @@
+"""stages.lib.figures: plots are drawn, and the same data gives the same bytes."""
+
 from pathlib import Path
 
 import numpy as np

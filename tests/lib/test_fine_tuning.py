@@ -1,3 +1,5 @@
+"""stages.lib.fine_tuning: what stays still while it should, and how fast it moves afterwards."""
+
 from typing import Any
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""stages.lib.generator_evaluation: the generator's figures on tiny arrays."""
+
 from typing import Any
 
 import numpy as np

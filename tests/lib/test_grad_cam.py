@@ -1,3 +1,5 @@
+"""stages.lib.grad_cam against a network whose evidence is known."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""stages.lib.intervals: the bootstrap against plain resampling and closed forms."""
+
 import numpy as np
 import pytest
 

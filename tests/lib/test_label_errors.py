@@ -1,3 +1,5 @@
+"""stages.lib.label_errors: the definition by hand, and planted errors."""
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression

@@ -1,3 +1,5 @@
+"""stages.lib.layout: how folders become classes and splits."""
+
 import pytest
 
 from stages.lib.layout import arrange

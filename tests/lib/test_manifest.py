@@ -1,3 +1,5 @@
+"""stages.lib.manifest: reading the rows of a split."""
+
 from stages.lib.dataset import read_labels
 from stages.lib.manifest import read_origins
 from tests.conftest import tiny_ingest

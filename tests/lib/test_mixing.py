@@ -1,3 +1,5 @@
+"""stages.lib.mixing: mixup and cutmix by their statistics, and an exact resume with them."""
+
 import shutil
 from pathlib import Path
 from typing import Any

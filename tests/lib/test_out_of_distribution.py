@@ -1,3 +1,5 @@
+"""stages.lib.out_of_distribution: scores and AUROC against scikit-learn and closed forms."""
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score

@@ -1,3 +1,5 @@
+"""stages.lib.outputs: outputs appear whole or not at all."""
+
 import json
 
 import numpy as np

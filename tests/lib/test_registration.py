@@ -1,3 +1,5 @@
+"""stages.lib.registration: what a registered version is told."""
+
 import json
 from pathlib import Path
 from typing import Any
@@ -67,4 +69,12 @@ def test_nothing_is_timed_where_nothing_is_recorded(project):
     Path("stages/lib").mkdir(parents=True)
     Path("stages/lib/serve_classifier.py").write_text("# serves")
     scores = {"accuracy": 0.75, "macro_f1": 0.5, "ece": 0.25}
-    register_classifier(Run(None), Path("model.keras"), [], scores, (12, 12, 1), ["cat", "dog"])
+    asked = dict[str, str]()
+
+    class Unrecorded(Run):
+        def register(self, name, **told):
+            asked.update(told["tags"])
+
+    register_classifier(Unrecorded(None), Path("model.keras"), [], scores, (12, 12, 1), ["cat", "dog"])
+    assert "metric.cnn.accuracy" in asked
+    assert not any(name.startswith("inference.") for name in asked)

@@ -1,3 +1,5 @@
+"""stages.lib.runtime: lazy imports and the choice of precision."""
+
 import subprocess
 import sys
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""stages.lib.sources: folders and archives as data sets."""
+
 import io
 import tarfile
 import zipfile

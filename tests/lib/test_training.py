@@ -1,3 +1,5 @@
+"""stages.lib.training: order, reports and resume of the training loop."""
+
 from itertools import chain
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""stages.lib.view_averaging: a saved network that averages over views of an image."""
+
 import subprocess
 import sys
 
