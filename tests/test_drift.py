@@ -224,7 +224,9 @@ def test_images_of_another_size_are_asked_for_by_name(champion, monkeypatch, cap
 
 
 def test_without_a_champion_or_its_profile_there_is_nothing_to_compare_with(champion, monkeypatch, capsys, tmp_path):
-    alias = lambda number: champion.client.set_registered_model_alias("visionloop-cnn", "champion", number)  # noqa: E731
+    def alias(number):
+        champion.client.set_registered_model_alias("visionloop-cnn", "champion", number)
+
     alias("2")
     with pytest.raises(UserError, match="version 2 of visionloop-cnn, the champion, has no profile"):
         run(champion, monkeypatch, capsys)

@@ -45,7 +45,10 @@ def test_another_mix_of_classes_is_no_difference_within_them():
 
 def test_p_values_of_homogeneity_are_uniform_without_a_difference():
     shares = RANDOM.dirichlet(np.ones(5), 4)
-    draw = lambda sizes: np.stack([RANDOM.multinomial(n, p) for n, p in zip(sizes, shares, strict=True)])  # noqa: E731
+
+    def draw(sizes):
+        return np.stack([RANDOM.multinomial(n, p) for n, p in zip(sizes, shares, strict=True)])
+
     found = [measures.homogeneity(draw([30, 60, 5, 100]), draw([200, 50, 90, 300])) for _ in range(1000)]
     assert kstest(found, "uniform").pvalue > 0.001
 
