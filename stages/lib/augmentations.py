@@ -13,6 +13,11 @@ import numpy as np
 
 Border = Literal["black", "edge", "mirror"]
 
+PADDINGS: dict[Border, Literal["constant", "edge", "reflect"]] = {
+    "black": "constant",
+    "edge": "edge",
+    "mirror": "reflect",
+}
 BORDERS = {"black": cv2.BORDER_CONSTANT, "edge": cv2.BORDER_REPLICATE, "mirror": cv2.BORDER_REFLECT_101}
 BLOCK = 128  # images per key: many enough for numpy, few enough for the processor's cache
 
@@ -68,12 +73,15 @@ def shift_rotate_zoom(shift: float, rotation: float, zoom: float, border: Border
     """Moves each image by one affine map around its centre, interpolating linearly.
 
     Args:
-        shift: up to this share of the side, in both directions.
+        shift: up to this share of the side, in both directions; without rotation and zoom by whole px, at
+            least 1, which leaves the image as sharp as it was.
         rotation: up to this many degrees, either way.
         zoom: a factor from 1 - zoom to 1 + zoom.
         border: what fills the rim that this uncovers.
     """
     mode = BORDERS[border]
+    if not (rotation or zoom):
+        return _shift_by_whole_pixels(shift, border)
 
     def apply(images: np.ndarray, key: Key) -> np.ndarray:
         height, width = images.shape[1:3]
@@ -90,6 +98,19 @@ def shift_rotate_zoom(shift: float, rotation: float, zoom: float, border: Border
         for image, matrix, target in zip(images, matrices, out, strict=True):
             cv2.warpAffine(image, matrix, (width, height), dst=target, flags=cv2.INTER_LINEAR, borderMode=mode)
         return out
+
+    return apply
+
+
+def _shift_by_whole_pixels(shift: float, border: Border) -> Operation:
+    def apply(images: np.ndarray, key: Key) -> np.ndarray:
+        count, height, width, _ = images.shape
+        most = [max(1, round(shift * side)) if shift else 0 for side in (height, width)]
+        rims = [(0, 0), *((rim, rim) for rim in most), (0, 0)]
+        padded = np.pad(images, rims, mode=PADDINGS[border])
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
+        y, x = (_rng(MOVE, key).random((count, 2)) * (2 * np.array(most) + 1)).astype(int).T
+        return np.ascontiguousarray(windows[np.arange(count), y, x].transpose(0, 2, 3, 1))
 
     return apply
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from stages.lib.averages import AveragedNetwork
+from stages.lib.batch_norm import with_fused_batch_norm
 from stages.lib.runtime import keras, tf
 from stages.lib.schedules import Schedule, learning_rate_factor
 
@@ -18,6 +19,7 @@ class ClassifierStep:
     """One step of AdamW (Loshchilov & Hutter 2019) or of SGD with Nesterov momentum (Sutskever et al. 2013) on the
     cross-entropy with smoothed labels (Szegedy et al. 2016).
 
+    model: gives the first weights; `self.model`, a copy where that is faster, is what is trained.
     class_weights: what an image of each class counts, float32 [classes]; None counts all alike.
     mix: changes images uint8 [n, h, w, c] and targets float32 [n, classes] in step `index`, such as Mixing.
     A network that computes in float16 has its loss scaled (Micikevicius et al. 2018).
@@ -41,8 +43,8 @@ class ClassifierStep:
         class_weights: np.ndarray | None = None,
         mix: Callable[[Any, Any, Any], tuple[Any, Any]] | None = None,
     ):
-        self.model, self.class_weights, self.mix = model, class_weights, mix
-        self.averaged = AveragedNetwork(model, average)
+        self.model, self.class_weights, self.mix = with_fused_batch_norm(model), class_weights, mix
+        self.averaged = AveragedNetwork(self.model, average)
         self.rate = lambda index: lr * learning_rate_factor(schedule, tf.cast(index, tf.float32) / steps)
         self.recipe = optimizer, lr, weight_decay, beta_2, momentum
         self.optimizers = [self.build_optimizer(variables) for variables in self.parts]

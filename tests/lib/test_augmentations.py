@@ -1,9 +1,22 @@
 """Closed forms and statistics of the augmentations."""
 
+import cv2
 import numpy as np
 import pytest
 
-from stages.lib.augmentations import BLOCK, Key, augment, brightness, contrast, erasing, flip, noise, shift_rotate_zoom
+from stages.lib.augmentations import (
+    BLOCK,
+    BORDERS,
+    Border,
+    Key,
+    augment,
+    brightness,
+    contrast,
+    erasing,
+    flip,
+    noise,
+    shift_rotate_zoom,
+)
 
 EVERYTHING = [flip(0.5), shift_rotate_zoom(0.1, 20, 0.1), contrast(0.3), brightness(0.1), noise(5), erasing(0.5, 0.3)]
 
@@ -68,6 +81,31 @@ def test_flip_mirrors_each_image_in_its_share_of_views(images: np.ndarray, share
 
 def test_flip_twice_is_the_identity(images: np.ndarray) -> None:
     np.testing.assert_array_equal(flip(1)(flip(1)(images, Key(0, 0, 0)), Key(0, 0, 0)), images)
+
+
+@pytest.mark.parametrize(("shift", "most"), [(0.001, 1), (1 / 28, 1), (0.1, 3)])
+def test_a_shift_alone_is_by_whole_px_all_equally_often(shift: float, most: int) -> None:
+    images = np.zeros((4096, 28, 28, 1), np.uint8)
+    images[:, 14, 14] = 255
+    y, x = np.argwhere(augment(images, 0, 0, 0, [shift_rotate_zoom(shift, 0, 0)])[..., 0] == 255)[:, 1:].T - 14
+    for offset in (y, x):
+        values, counts = np.unique(offset, return_counts=True)
+        np.testing.assert_array_equal(values, np.arange(-most, most + 1))
+        np.testing.assert_allclose(counts, 4096 / len(values), rtol=0.25)  # 5 standard errors of the rarest
+
+
+@pytest.mark.parametrize("border", ["black", "edge", "mirror"])
+def test_a_shift_alone_fills_the_rim_as_opencv_does(images: np.ndarray, border: Border) -> None:
+    """Each image is what OpenCV makes of it for some shift by whole px."""
+    shifted = shift_rotate_zoom(0.07, 0, 0, border)(images, Key(0, 0, 0))
+    for image, moved in zip(images[:50], shifted, strict=False):
+        height, width = image.shape[:2]
+        candidates = [
+            cv2.warpAffine(image, np.array([[1, 0, x], [0, 1, y]], float), (width, height), borderMode=BORDERS[border])
+            for x in range(-2, 3)
+            for y in range(-2, 3)
+        ]
+        assert any((candidate.reshape(moved.shape) == moved).all() for candidate in candidates)
 
 
 def test_a_shift_moves_a_dot_by_no_more_than_its_share_of_the_side() -> None:

@@ -1,0 +1,223 @@
+"""The tutorials' classifier against this project's recipe, one after the other on the same machine.
+
+    python -m bench.classifier ARCHIVE [--mnist ARCHIVE] [--seeds 0 1 2]
+
+ARCHIVE holds `train/CLASS/*.png` and `test/CLASS/*.png`; the figures in RESULTS.md are of Fashion-MNIST with its 60,000
+and 10,000 images. The recipe is params.yaml with the preset `fashion_mnist`, in as many epochs as fit into the time of
+the tutorials' code (found from a few steps), or with the preset `short`. Its time holds everything but imports and
+reading the images: augmentation, building and compiling the network, training. Neither side's time holds the tests
+after each epoch, which are for the curves: nothing is chosen by them. Each training runs in a process of its own.
+
+Writes bench/results/classifier.json and classifier.png.
+"""
+
+import argparse
+import json
+import multiprocessing
+import platform
+import statistics
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bench.classifier_runs import ROOT, measure_peak, preset, train_article, train_recipe
+from bench.images import Images, read_images
+from stages.lib import terminal
+from stages.lib.figures import panel_axes
+
+COLOURS = ["#d1495b", "#1f77b4", "#17a2b8", "#3c9d6b", "#8a6fb3", "#e0a030"]
+RESULTS = ROOT / "bench" / "results"
+EPOCHS = 10  # of the tutorials' code
+FEW = {100: 100, 1000: 40}  # train images of each class: epochs of the recipe
+OTHERS = {
+    "vgg, width 32, depth 2": {"cnn.arch": "vgg", "cnn.depth": 2},
+    "resnet, width 16, depth 1": {"cnn.arch": "resnet", "cnn.width": 16},
+    "article's network, our training": {"cnn.arch": "article", "cnn.lr": 4e-3},
+}
+
+
+def in_new_process(function: Callable, *arguments) -> Any:
+    """So that no training finds what another has left: settings, memory, compiled graphs."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def summary(values: Sequence[float], seeds: Sequence[int]) -> dict[str, Any]:
+    of_seed = {str(seed): value for seed, value in zip(seeds, values, strict=True)}
+    return {"mean": statistics.mean(values), "range": [min(values), max(values)], "seeds": of_seed}
+
+
+def compare(images: Images, recipe: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, Any]:
+    """The tutorials' code, and the recipe in equal time, in turn for each seed."""
+    article, ours = [], []
+    for seed in seeds:
+        article.append(in_new_process(train_article, images, seed, EPOCHS, None))
+        say(f"article, seed {seed}", article[-1])
+        ours.append(in_new_process(train_recipe, images, seed, recipe, article[-1]["seconds"]))
+        say(f"ours, seed {seed}", ours[-1])
+    shape, classes = images.train.shape[1:], int(images.train_labels.max()) + 1
+    result = {}
+    for side, arch, runs in (("article", "article", article), ("ours", "compact", ours)):
+        peak = in_new_process(measure_peak, arch, shape, classes, recipe)
+        rates = [run["epochs"] * len(images.train) / run["seconds"] for run in runs]
+        result[side] = {
+            "seconds": summary([run["seconds"] for run in runs], seeds),
+            "epochs": [run["epochs"] for run in runs],
+            "images_per_second": summary(rates, seeds),
+            "share_of_peak": summary([rate / peak["images_per_second"] for rate in rates], seeds),
+            "gflops": summary([rate * peak["flops_per_image"] / 1e9 for rate in rates], seeds),
+            "peak_gflops": peak["images_per_second"] * peak["flops_per_image"] / 1e9,
+            "by_epoch": [run["by_epoch"] for run in runs],
+        }
+    result["article"]["accuracy"] = summary([run["accuracy"] for run in article], seeds)
+    result["ours"]["accuracy_at_equal_time"] = summary([run["accuracy"] for run in ours], seeds)
+    result["ours"]["accuracy_without_views"] = summary([run["plain"] for run in ours], seeds)
+    return result
+
+
+def short(images: Images, seeds: Sequence[int], article: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe with the preset `short`: how soon it is as good as the tutorials' code in the end."""
+    recipe = preset("fashion_mnist", "short")
+    runs = []
+    for seed in seeds:
+        runs.append(in_new_process(train_recipe, images, seed, recipe, None))
+        say(f"short, seed {seed}", runs[-1])
+    return {
+        "seconds": summary([run["seconds"] for run in runs], seeds),
+        "accuracy": summary([run["accuracy"] for run in runs], seeds),
+        "seconds_to_article_accuracy": summary(
+            [seconds_to(goal, run) for goal, run in zip(article["accuracy"]["seeds"].values(), runs, strict=True)],
+            seeds,
+        ),
+        "by_epoch": [run["by_epoch"] for run in runs],
+    }
+
+
+def seconds_to(goal: float, run: Mapping[str, Any]) -> float:
+    """Training time after which a run is as good as `goal`, infinite when it never is."""
+    rows = [*run["by_epoch"][:-1], (run["seconds"], run["accuracy"])]
+    return next((seconds for seconds, reached in rows if reached >= goal), float("inf"))
+
+
+def few_images(images: Images, seeds: Sequence[int]) -> dict[str, Any]:
+    """Small data: the recipe, and the tutorials' code for the same time."""
+    result = {}
+    for count, epochs in FEW.items():
+        recipe = preset("fashion_mnist") | {"cnn.epochs": epochs, "augment.views": epochs, "cnn.batch_size": 128}
+        ours, article = [], []
+        for seed in seeds:
+            few = images.few(count, seed)
+            ours.append(in_new_process(train_recipe, few, seed, recipe, None))
+            say(f"ours, {count} images a class, seed {seed}", ours[-1])
+            article.append(in_new_process(train_article, few, seed, None, ours[-1]["seconds"]))
+            say(f"article, {count} images a class, seed {seed}", article[-1])
+        result[str(count)] = {
+            side: {name: summary([run[name] for run in runs], seeds) for name in ("seconds", "accuracy")}
+            for side, runs in (("article", article), ("ours", ours))
+        }
+    return result
+
+
+def say(name: str, run: Mapping[str, Any]) -> None:
+    print(f"{name:44s} {run['accuracy']:.4f} after {run['epochs']:3d} epochs, {run['seconds']:6.1f} s", flush=True)
+
+
+def machine() -> dict[str, str]:
+    cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    packages = {name: version(name) for name in ("tensorflow", "keras", "numpy")}
+    return {
+        "processor": f"{len(cpu)} x {cpu[0].partition(': ')[2]}",
+        "python": platform.python_version(),
+        **packages,
+        "commit": commit.stdout.strip(),
+    }
+
+
+def print_table(result: Mapping[str, Any]) -> None:
+    article, ours, soon = result["article"], result["ours"], result["short"]
+
+    def line(name: str, theirs: Mapping[str, Any], own: Mapping[str, Any], form: str) -> None:
+        texts = [f"{v['mean']:{form}} ({v['range'][0]:{form}} to {v['range'][1]:{form}})" for v in (theirs, own)]
+        print(f"{name:32s}{texts[0]:>32s}{texts[1]:>32s}")
+
+    print(f"\n{'mean (range) of the seeds':32s}{'article':>32s}{'ours':>32s}")
+    line("training, s", article["seconds"], ours["seconds"], ",.1f")
+    line("images/s", article["images_per_second"], ours["images_per_second"], ",.0f")
+    line("GFLOP/s", article["gflops"], ours["gflops"], ",.0f")
+    line("share of measured peak", article["share_of_peak"], ours["share_of_peak"], ".1%")
+    line("test accuracy", article["accuracy"], ours["accuracy_at_equal_time"], ".4f")
+    line("s to the article's accuracy", article["seconds"], soon["seconds_to_article_accuracy"], ".1f")
+    for count, sides in result.get("few", {}).items():
+        line(f"{count} images a class, accuracy", sides["article"]["accuracy"], sides["ours"]["accuracy"], ".4f")
+        line(f"{count} images a class, s", sides["article"]["seconds"], sides["ours"]["seconds"], ".1f")
+    if "mnist" in result:
+        pair = result["mnist"]["article"]["accuracy"], result["mnist"]["ours"]["accuracy_at_equal_time"]
+        line("MNIST, test accuracy", *pair, ".4f")
+    ratios = [
+        own / theirs
+        for own, theirs in zip(
+            soon["seconds_to_article_accuracy"]["seeds"].values(), article["seconds"]["seeds"].values(), strict=True
+        )
+    ]
+    print(f"ratio of the times to the article's accuracy: 1/{1 / statistics.mean(ratios):.1f}")
+    gain = ours["accuracy_at_equal_time"]["mean"] - article["accuracy"]["mean"]
+    print(f"gain of test accuracy in equal time: {gain:+.4f}")
+
+
+def draw(result: Mapping[str, Any], path: Path) -> None:
+    """Test accuracy against training time."""
+    curves = {
+        "article": result["article"]["by_epoch"],
+        "ours (compact)": result["ours"]["by_epoch"],
+        "ours, preset short": result["short"]["by_epoch"],
+        **{name: [run["by_epoch"]] for name, run in result["others"].items()},
+    }
+    level = result["article"]["accuracy"]["mean"]
+    with panel_axes(2, path) as (early, late):
+        for axis in (early, late):
+            for colour, (name, seeds) in zip(COLOURS, curves.items(), strict=True):
+                for index, rows in enumerate(seeds):
+                    seconds, reached = zip(*rows, strict=True)
+                    label = name if index == 0 else None
+                    axis.plot(seconds, reached, color=colour, label=label, linewidth=1, marker="o", markersize=2.5)
+            axis.axhline(level, color="black", linestyle=":", linewidth=1, label="article in the end")
+            axis.set(xlabel="seconds of training", ylabel="test accuracy")
+        early.set(xlim=(0, 0.25 * result["article"]["seconds"]["mean"]), ylim=(0.80, 0.93))
+        late.set(ylim=(0.87, 0.95))
+        late.legend(fontsize=7, loc="lower right")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("archive", type=Path, help="Fashion-MNIST, or a data set like it")
+    parser.add_argument("--mnist", type=Path, help="handwritten digits; trained without mirror images")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    arguments = parser.parse_args()
+    images, recipe, seeds = read_images(arguments.archive), preset("fashion_mnist"), arguments.seeds
+    result: dict[str, Any] = {"machine": machine()} | compare(images, recipe, seeds)
+    result["short"] = short(images, seeds, result["article"])
+    result["ours"]["seconds_to_article_accuracy"] = result["short"]["seconds_to_article_accuracy"]
+    result["others"] = {}
+    for name, changes in OTHERS.items():
+        run = in_new_process(train_recipe, images, 0, recipe | changes, result["article"]["seconds"]["mean"])
+        say(name, run)
+        result["others"][name] = run
+    result["few"] = few_images(images, seeds)
+    if arguments.mnist:
+        digits = recipe | {"augment.flip": 0, "cnn.test_views": "shift"}
+        result["mnist"] = compare(read_images(arguments.mnist), digits, seeds)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "classifier.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    draw(result, RESULTS / "classifier.png")
+    print_table(result)
+    print(f"written: {RESULTS / 'classifier.json'} and classifier.png")
+
+
+if __name__ == "__main__":
+    terminal.run_stage(main)

@@ -1,0 +1,54 @@
+"""How fast this machine computes the convolutions of a network alone: what its training is measured against."""
+
+import statistics
+import time
+
+from stages.lib.runtime import keras, tf
+
+REPEATS, CALLS = 5, 20
+
+
+def convolution_seconds(network, batch_size: int) -> float:
+    """Seconds that the convolutions of one training step take when they run alone, in the dtype of each layer: forward,
+    and the gradients of the kernel and, but for the first layer, of the input."""
+    return sum(_seconds(layer, batch_size, of_input=index > 0) for index, layer in enumerate(_convolutions(network)))
+
+
+def flops_per_image(network) -> int:
+    """Floating-point operations of one image's training in convolutions: two per multiplication and addition, forward
+    and for both gradients, the first layer's input excepted."""
+    total = 0
+    for index, layer in enumerate(_convolutions(network)):
+        _, height, width, _ = layer.output.shape
+        total += 2 * height * width * int(tf.size(layer.kernel)) * (3 if index else 2)
+    return total
+
+
+def _convolutions(network):
+    return [layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
+
+
+def _seconds(layer, batch_size: int, of_input: bool) -> float:
+    """Median of several measurements."""
+    images = tf.cast(tf.random.normal([batch_size, *layer.input.shape[1:]]), layer.compute_dtype)
+    kernel, padding = tf.cast(layer.kernel, layer.compute_dtype), layer.padding.upper()
+
+    @tf.function
+    def run():
+        moved, total = kernel, tf.zeros([])
+        for _ in tf.range(CALLS):
+            with tf.GradientTape() as tape:
+                tape.watch([moved, images])
+                outputs = tf.nn.conv2d(images, moved, layer.strides, padding)
+            gradients = tape.gradient(outputs, [moved, images] if of_input else [moved], output_gradients=outputs)
+            moved += 0 * gradients[0]  # so that no repetition can be left out
+            total += sum(tf.cast(tf.reshape(gradient, [-1])[0], tf.float32) for gradient in gradients)
+        return total
+
+    run().numpy()
+    times = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        run().numpy()
+        times.append((time.perf_counter() - start) / CALLS)
+    return statistics.median(times)

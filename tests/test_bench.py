@@ -1,0 +1,66 @@
+"""The comparisons run on a few tiny images, and count what they say they count."""
+
+import numpy as np
+import pytest
+
+from bench import article
+from bench.classifier import seconds_to
+from bench.classifier_runs import load, preset, train_recipe
+from bench.images import Images
+from bench.peak import convolution_seconds, flops_per_image
+from stages.lib.classifiers import build_classifier
+from tests.conftest import ROOT
+
+PRESETS = sorted(path.name for path in (ROOT / "presets").iterdir())
+
+
+@pytest.fixture(scope="module")
+def images() -> Images:
+    """Two classes told apart by their brightness."""
+    labels = np.arange(600, dtype=np.int32) % 2
+    grey = np.random.default_rng(0).integers(0, 100, (600, 12, 12, 1)) + 120 * labels[:, None, None, None]
+    return Images(grey[:500].astype(np.uint8), labels[:500], grey[500:].astype(np.uint8), labels[500:])
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_names_params_that_the_stages_accept(name):
+    chosen = preset("fashion_mnist", name)
+    sections = dict(zip(("augment", "cnn"), load(chosen), strict=True))
+    assert preset(name)
+    for key, value in chosen.items():
+        section, param = key.split(".")
+        assert getattr(sections[section], param) == value
+
+
+def test_the_article_stops_after_its_epochs_or_its_seconds(images):
+    rows = article.train(*images, seed=0, epochs=3)
+    assert len(rows) == 3
+    assert [seconds for seconds, _ in rows] == sorted(seconds for seconds, _ in rows)
+    assert rows[-1][1] > 0.9
+    assert len(article.train(*images, seed=0, seconds=0.01)) == 1
+
+
+def test_the_recipe_trains_so_many_epochs_or_as_many_as_fit(images):
+    overrides = {"cnn.width": 4, "cnn.epochs": 3, "cnn.batch_size": 32}
+    run = train_recipe(images, 0, overrides, None)
+    assert run["epochs"] == len(run["by_epoch"]) == 3
+    assert run["accuracy"] > 0.9
+    assert train_recipe(images, 0, overrides, 0.01)["epochs"] == 1
+
+
+def test_few_images_are_so_many_of_each_class(images):
+    few = images.few(7, seed=3)
+    assert np.bincount(few.train_labels).tolist() == [7, 7]
+    assert (few.train.mean(axis=(1, 2, 3)) > 110).tolist() == (few.train_labels == 1).tolist()
+
+
+def test_the_operations_of_a_network_are_those_of_its_convolutions():
+    network = build_classifier("article", (12, 12, 1), 2, 4)
+    # 3x3x1x4 on 10x10 px, forward and for the kernel; 3x3x4x8 on 3x3 px, and for its input too.
+    assert flops_per_image(network) == 2 * (100 * 36 * 2 + 9 * 288 * 3)
+    assert 0 < convolution_seconds(network, 8) < 1
+
+
+def test_the_time_to_a_goal_is_that_of_the_first_epoch_that_reaches_it():
+    run = {"by_epoch": [(1.0, 0.5), (2.0, 0.8), (3.0, 0.7)], "seconds": 3.0, "accuracy": 0.9}
+    assert [seconds_to(goal, run) for goal in (0.4, 0.6, 0.85, 0.95)] == [1.0, 2.0, 3.0, float("inf")]
