@@ -57,6 +57,7 @@ def train_recipe(images: Images, seed: int, overrides: Overrides, seconds: float
         epochs = _epochs_within(images, overrides, SPARE * seconds)
         overrides = {**overrides, "cnn.epochs": epochs, "augment.views": epochs}
     tested, rows = 0.0, []
+    seed_everything(seed)  # imports TensorFlow
     start = time.perf_counter()
     step, params, reports = _training(images, seed, overrides)
     for _ in reports:

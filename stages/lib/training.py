@@ -75,7 +75,11 @@ def train(
     Interrupted once the state is saved after SIGTERM or Ctrl-C.
     """
 
-    @tf.function(reduce_retracing=True)
+    image = tf.TensorSpec([None, *shards(0)[0].shape[1:]], tf.uint8)
+    numbers, batch_numbers = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, batch_size], tf.int32)
+
+    # One graph for windows and calls of any length: compiling it takes a second.
+    @tf.function(input_signature=[image, numbers, batch_numbers, tf.TensorSpec([], tf.int64)])
     def run_steps(images, labels, batches, first):
         totals = tf.zeros([len(step.metrics)])
         for i in tf.range(tf.shape(batches)[0]):
