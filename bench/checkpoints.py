@@ -11,14 +11,12 @@ import time
 from pathlib import Path
 
 from stages.lib import checkpoints
-from stages.lib.adversarial import AdversarialStep
 from stages.lib.checkpoints import Checkpoint
 from stages.lib.dataset import open_shards, read_classes, read_labels
-from stages.lib.gan_networks import build_discriminator, build_generator
 from stages.lib.params import load_params
-from stages.lib.runtime import compute_dtype, seed_everything
+from stages.lib.runtime import seed_everything
 from stages.lib.training import train
-from stages.train_gan import GanParams
+from stages.train_gan import GanParams, build_step
 
 DATA = Path("data/ingest")
 STEPS, REPETITIONS, SECONDS = 256, 3, 1.0
@@ -28,13 +26,8 @@ def seconds_per_step(params: GanParams, interval: float | None) -> tuple[float, 
     """Seconds a step of the default GAN takes, checkpoints every `interval` seconds included, and how many there were;
     the first 64 steps, in which the graph is compiled, do not count."""
     shards, labels, classes = open_shards(DATA, "train"), read_labels(DATA, "train"), len(read_classes(DATA))
-    shape, dtype = shards[0].shape[1:], compute_dtype(params.precision)
     seed_everything(params.seed)
-    step = AdversarialStep(
-        build_generator(params.arch, shape, classes, params.latent_dim, params.width, params.conditional, dtype),
-        build_discriminator(params.arch, shape, classes, params.width, params.conditional, dtype),
-        **params.model_dump(include={"steps", "loss", "lr", "schedule", "penalty", "penalty_every", "average", "seed"}),
-    )
+    step = build_step(params, shards[0].shape[1:], classes)
     saved = 0
 
     class Counting(Checkpoint):

@@ -1,6 +1,6 @@
 """The tutorials' classifier against this project's recipe, one after the other on the same machine.
 
-    python -m bench.classifier ARCHIVE [--mnist ARCHIVE] [--seeds 0 1 2]
+    python -m bench.classifier ARCHIVE [--mnist ARCHIVE] [--seeds 0 1 2] [--parts PART ...]
 
 ARCHIVE holds `train/CLASS/*.png` and `test/CLASS/*.png`; the figures in RESULTS.md are of Fashion-MNIST with its 60,000
 and 10,000 images. The recipe is params.yaml with the preset `fashion_mnist`, in as many epochs as fit into the time of
@@ -8,46 +8,31 @@ the tutorials' code (found from a few steps), or with the preset `short`. Its ti
 reading the images: augmentation, building and compiling the network, training. Neither side's time holds the tests
 after each epoch, which are for the curves: nothing is chosen by them. Each training runs in a process of its own.
 
-Writes bench/results/classifier.json and classifier.png.
+Writes bench/results/classifier.json after each part, and classifier.png.
 """
 
 import argparse
 import json
-import multiprocessing
-import platform
 import statistics
-import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.classifier_runs import ROOT, measure_peak, preset, train_article, train_recipe
+from bench.classifier_runs import measure_peak, preset, train_article, train_recipe
+from bench.common import RESULTS, in_new_process, machine, summary
 from bench.images import Images, read_images
 from stages.lib import terminal
 from stages.lib.figures import panel_axes
 
 COLOURS = ["#d1495b", "#1f77b4", "#17a2b8", "#3c9d6b", "#8a6fb3", "#e0a030"]
-RESULTS = ROOT / "bench" / "results"
 EPOCHS = 10  # of the tutorials' code
 FEW = {100: 100, 1000: 40}  # train images of each class: epochs of the recipe
+PARTS = ["equal time", "short", "others", "few", "mnist"]
 OTHERS = {
     "vgg, width 32, depth 2": {"cnn.arch": "vgg", "cnn.depth": 2},
     "resnet, width 16, depth 1": {"cnn.arch": "resnet", "cnn.width": 16},
     "article's network, our training": {"cnn.arch": "article", "cnn.lr": 4e-3},
 }
-
-
-def in_new_process(function: Callable, *arguments) -> Any:
-    """So that no training finds what another has left: settings, memory, compiled graphs."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
-
-
-def summary(values: Sequence[float], seeds: Sequence[int]) -> dict[str, Any]:
-    of_seed = {str(seed): value for seed, value in zip(seeds, values, strict=True)}
-    return {"mean": statistics.mean(values), "range": [min(values), max(values)], "seeds": of_seed}
 
 
 def compare(images: Images, recipe: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, Any]:
@@ -125,20 +110,6 @@ def say(name: str, run: Mapping[str, Any]) -> None:
     print(f"{name:44s} {run['accuracy']:.4f} after {run['epochs']:3d} epochs, {run['seconds']:6.1f} s", flush=True)
 
 
-def machine() -> dict[str, str]:
-    cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    packages = {name: version(name) for name in ("tensorflow", "keras", "numpy")}
-    return {
-        "processor": f"{len(cpu)} x {cpu[0].partition(': ')[2]}",
-        "python": platform.python_version(),
-        **packages,
-        "commit": commit.stdout.strip(),
-    }
-
-
 def print_table(result: Mapping[str, Any]) -> None:
     article, ours, soon = result["article"], result["ours"], result["short"]
 
@@ -193,30 +164,45 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
         late.legend(fontsize=7, loc="lower right")
 
 
+def others(images: Images, article: Mapping[str, Any]) -> dict[str, Any]:
+    """Other networks in the same training, in equal time, one seed each."""
+    runs = {}
+    for name, changes in OTHERS.items():
+        recipe = preset("fashion_mnist") | changes
+        runs[name] = in_new_process(train_recipe, images, 0, recipe, article["seconds"]["mean"])
+        say(name, runs[name])
+    return runs
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("archive", type=Path, help="Fashion-MNIST, or a data set like it")
     parser.add_argument("--mnist", type=Path, help="handwritten digits; trained without mirror images")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    arguments = parser.parse_args()
-    images, recipe, seeds = read_images(arguments.archive), preset("fashion_mnist"), arguments.seeds
-    result: dict[str, Any] = {"machine": machine()} | compare(images, recipe, seeds)
-    result["short"] = short(images, seeds, result["article"])
-    result["ours"]["seconds_to_article_accuracy"] = result["short"]["seconds_to_article_accuracy"]
-    result["others"] = {}
-    for name, changes in OTHERS.items():
-        run = in_new_process(train_recipe, images, 0, recipe | changes, result["article"]["seconds"]["mean"])
-        say(name, run)
-        result["others"][name] = run
-    result["few"] = few_images(images, seeds)
-    if arguments.mnist:
-        digits = recipe | {"augment.flip": 0, "cnn.test_views": "shift"}
-        result["mnist"] = compare(read_images(arguments.mnist), digits, seeds)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "classifier.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="run these and keep the other results")
+    given = parser.parse_args()
+    images, seeds, path = read_images(given.archive), given.seeds, RESULTS / "classifier.json"
+    kept = path.exists() and given.parts != PARTS
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if kept else {}
+    result["machine"] = machine()
+    for part in given.parts:
+        if part == "equal time":
+            result |= compare(images, preset("fashion_mnist"), seeds)
+        elif part == "short":
+            result["short"] = short(images, seeds, result["article"])
+            result["ours"]["seconds_to_article_accuracy"] = result["short"]["seconds_to_article_accuracy"]
+        elif part == "others":
+            result["others"] = others(images, result["article"])
+        elif part == "few":
+            result["few"] = few_images(images, seeds)
+        elif given.mnist:
+            digits = preset("fashion_mnist") | {"augment.flip": 0, "cnn.test_views": "shift"}
+            result["mnist"] = compare(read_images(given.mnist), digits, seeds)
+        RESULTS.mkdir(exist_ok=True)
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     draw(result, RESULTS / "classifier.png")
     print_table(result)
-    print(f"written: {RESULTS / 'classifier.json'} and classifier.png")
+    print(f"written: {path} and classifier.png")
 
 
 if __name__ == "__main__":

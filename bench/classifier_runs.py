@@ -4,13 +4,13 @@ import os
 import shlex
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
 from bench import article
+from bench.common import ROOT
 from bench.images import Images
 from bench.peak import convolution_seconds, flops_per_image
 from stages.augment import AugmentParams, operations
@@ -23,7 +23,6 @@ from stages.lib.training import steps_per_epoch, train
 from stages.lib.view_averaging import average_over_views
 from stages.train_cnn import CnnParams, build_network, build_step
 
-ROOT = Path(__file__).parents[1]
 SPEED_STEPS, SPARE = 48, 0.97  # steps from which the speed is known; share of the time that is planned for
 
 Overrides = Mapping[str, Any]  # `section.key: value`

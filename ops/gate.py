@@ -12,7 +12,6 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 import numpy as np
 from pydantic import Field, model_validator
-from scipy.spatial.distance import cdist
 
 from stages.lib import classification_metrics as classification
 from stages.lib import generative_metrics as generative
@@ -423,11 +422,11 @@ def compare_generators(
 
 def _generator_figures(made: Generated, real: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
     """The figures of a generator, and which of the real images lie in its manifold, bool [m]."""
-    recalled = inside_manifold(real, made.features)
+    recalled = generative.inside_manifold(real, made.features)
     figures = {
         "kid": kernel_distance(made.features, real),
         "fd": generative.frechet_distance(made.features, real),
-        "precision": float(inside_manifold(made.features, real).mean()),
+        "precision": float(generative.inside_manifold(made.features, real).mean()),
         "recall": float(recalled.mean()),
         "label_accuracy": float(made.label_hits.mean()),
     }
@@ -497,18 +496,6 @@ def _row_sums(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _own(a: np.ndarray) -> np.ndarray:
     """The kernel [n] of each image with itself."""
     return ((a * a).sum(axis=1) / a.shape[1] + 1) ** 3
-
-
-def inside_manifold(points: np.ndarray, centres: np.ndarray, neighbours: int = 3) -> np.ndarray:
-    """Which points lie in a ball around any centre that reaches to the centre's k-th nearest neighbour, bool [n]: the
-    images that precision and recall (Kynkaanniemi et al. 2019) are shares of."""
-    k = min(neighbours, len(centres) - 1)
-
-    def distances(to: np.ndarray):
-        return (cdist(to[start : start + ROWS_AT_A_TIME], centres) for start in range(0, len(to), ROWS_AT_A_TIME))
-
-    radii = np.concatenate([np.partition(block, k, axis=1)[:, k] for block in distances(centres)])
-    return np.concatenate([(block <= radii).any(axis=1) for block in distances(points)])
 
 
 def newcombe_interval(before: float, after: float, count: int, z: float) -> tuple[float, float]:

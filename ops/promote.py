@@ -64,7 +64,7 @@ class Contender(ABC):
     def bundle_sha256(self) -> str:
         """What a registered version of exactly these files is tagged with."""
         parts = (self.network, self.serve, *self.files())
-        return hashlib.sha256("".join(tracking._sha256(path) for path in parts).encode()).hexdigest()
+        return hashlib.sha256("".join(tracking.sha256_of(path) for path in parts).encode()).hexdigest()
 
     def registered(self) -> Version | None:
         """The version that is made of exactly these files."""
@@ -193,7 +193,7 @@ def weigh(contender: Contender, again: bool = False, with_previous: bool = True)
 
 def _against_previous(contender: Contender, champion: Version | None, folder: Path) -> gate.Decision | str:
     """Compared with the newest version of another network that is not the champion."""
-    known = {tracking._sha256(contender.network), champion.tags.get("sha256") if champion else None}
+    known = {tracking.sha256_of(contender.network), champion.tags.get("sha256") if champion else None}
     others = (version for version in registry.versions(contender.name) if version.tags.get("sha256") not in known)
     newest = next(others, None)
     if newest is None:

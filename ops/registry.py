@@ -120,11 +120,16 @@ def versions(model: str) -> list[Version]:
 
 def champion(model: str) -> Version | None:
     """The version with the alias `champion`."""
+    return aliased(model, "champion")
+
+
+def aliased(model: str, alias: str) -> Version | None:
+    """The version that an alias is on; None where there is no such alias or model."""
     from mlflow import MlflowException
 
     asked = client()
     try:
-        return _version(asked.get_model_version_by_alias(model, "champion"))
+        return _version(asked.get_model_version_by_alias(model, alias))
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no such model; no such alias
             return None

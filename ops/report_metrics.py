@@ -5,7 +5,6 @@ data or the reference changed, today's networks are compared with the champion's
 those of the base, measured again: always on today's test images and in today's reference.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,12 +14,21 @@ from ops import gate
 from ops.report_page import Block, Emphasis, Paragraph, Section, Strong, Table, Text
 from ops.revisions import Commit, State, WorkTree, locked
 from stages.lib.terminal import UserError
+from stages.lib.tracking import sha256_of
 
-DATA, REFERENCE, METRICS = "data/ingest", "data/reference/model.keras", "data/evaluate/metrics.json"
+DATA, METRICS = "data/ingest", "data/evaluate/metrics.json"
+REFERENCE, SECOND = "data/reference/model.keras", "data/reference/second.keras"
 NETWORKS = {"cnn": "data/train_cnn/model.keras", "gan": "data/train_gan/generator.keras"}
 TITLES = {"cnn": "Classifier", "gan": "Generator"}
 REGISTERED = {"cnn": gate.CNN, "gan": gate.GAN}
-OF_THE_DATA = {"fd_floor", "label_accuracy_real"}  # figures of real images
+VARIANTS = ("_calibrated", "_pixels", "_second")  # how names end of a figure that is better in the same direction
+# Figures that are better when they are lower, beside those that the gate knows, and those that are neither better nor
+# worse: of real images, or best in the middle.
+LOWER_IS_BETTER = {*gate.LOWER_IS_BETTER, "aurc", "brier", "fd_class_mean", "fd_infinity", "near_copies"}
+NEITHER = {
+    *("fd_floor", "fd_infinity_floor", "fd_class_floor", "fd_classes", "label_accuracy_real", "coverage_expected"),
+    *("density", "memorisation_ratio", "temperature", "suspected_test_labels", "suspected_train_labels"),
+}
 ERRORS = ("_low", "_high", "_error")  # how names end of what is the uncertainty of one figure, not of a difference
 SHOWN_CLASSES = 8  # whose recall moved by more than chance
 
@@ -63,6 +71,8 @@ def compare(base: Commit, now: WorkTree, decisions: Sequence[gate.Decision]) -> 
     comparisons = []
     for model, path in NETWORKS.items():
         before = recorded_at_base.get(model, {})
+        if md5.get(SECOND) != md5_at_base.get(SECOND):  # nothing that it measured is subtracted
+            before = {metric: value for metric, value in before.items() if not metric.endswith("_second")}
         if model not in recorded:
             continue
         if not md5_at_base:
@@ -108,7 +118,7 @@ def _compare_measured(
     if decision and not decision.lines:  # it was not weighed: it is the champion
         return Comparison(model, "", rows, [*notes, f"{decision.reason}."])
     network = base.file(NETWORKS[model])
-    if network and _sha256(network) == _sha256(Path(NETWORKS[model])):
+    if network and sha256_of(network) == sha256_of(Path(NETWORKS[model])):
         return Comparison(model, "", rows, [*notes, f"It is the same network as at {base.name}."])
     measured = _measure_against_base(model, base)
     if isinstance(measured, str):
@@ -170,11 +180,6 @@ def _metrics(state: State) -> dict[str, dict[str, float]]:
     return json.loads(state.text(METRICS) or "{}")
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 # ---------------------------------------------------------------- the section
 
 
@@ -211,14 +216,21 @@ def _table(comparison: Comparison) -> Table:
 
 def label(metric: str) -> str:
     """What a person calls a figure, and which way is better."""
-    arrow = "" if metric in OF_THE_DATA else " ↓" if metric in gate.LOWER_IS_BETTER else " ↑"
+    plain = metric
+    for ending in VARIANTS:
+        plain = plain.removesuffix(ending)
+    arrow = "" if plain in NEITHER else " ↓" if plain in LOWER_IS_BETTER else " ↑"
     return name_of(metric) + arrow
 
 
 def name_of(metric: str) -> str:
     """What a person calls a figure."""
     known = {"nll": "NLL", "ece": "ECE", "fd": "FD", "fd_floor": "FD of real images", "kid": "KID", "cas": "CAS"}
-    known |= {"macro_f1": "macro F1", "label_accuracy_real": "label accuracy of real images"}
+    known |= {"macro_f1": "macro F1", "label_accuracy_real": "label accuracy of real images", "aurc": "AURC"}
+    known |= {"fd_infinity": "FD at infinity", "fd_infinity_floor": "FD at infinity of real images"}
+    known |= {"fd_class_mean": "FD by class", "fd_class_floor": "FD by class of real images"}
+    if metric.endswith("_second"):
+        return f"{name_of(metric.removesuffix('_second'))}, second ruler"
     return known.get(metric, metric.replace("_", " ") if metric.isidentifier() else metric)
 
 

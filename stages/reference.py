@@ -1,15 +1,17 @@
-"""Trains the network whose penultimate layer is the ruler for generated images.
+"""Trains the network whose penultimate layer is the ruler for generated images, and a second one of another seed, which
+tells whether figures hang on the first.
 
 Reads  data/ingest (train and val), data/validate/passed
-Writes data/reference/: model.keras, history.csv, metrics.json
+Writes data/reference/: model.keras, second.keras, history.csv (columns of the second: `second_`), metrics.json
 
 Its recipe is fixed and depends on neither `cnn` nor `gan`, so that experiments on those share one ruler.
 """
 
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stages.lib import terminal, tracking
 from stages.lib.checkpoints import Checkpoint
@@ -22,6 +24,7 @@ from stages.lib.params import Params, load_params
 from stages.lib.reference_training import ReferenceTraining
 
 DATA, OUTPUT = Path("data/ingest"), Path("data/reference")
+FILES = {"": "model.keras", "second_": "second.keras"}  # by the prefix of the names of its figures
 
 
 class ReferenceParams(Params):
@@ -29,28 +32,57 @@ class ReferenceParams(Params):
     batch_size: int = Field(ge=2, le=4096)
     lr: float = Field(gt=0, le=1)
     seed: int = Field(ge=0, lt=2**31)
+    second_seed: int = Field(ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _two_rulers(self) -> Self:
+        if self.seed == self.second_seed:
+            raise ValueError("seed and second_seed must differ, or the second network would be the first again")
+        return self
 
 
 def main() -> None:
     params = load_params(ReferenceParams, "reference")
     shards, labels, classes = open_shards(DATA, "train"), read_labels(DATA, "train"), read_classes(DATA)
     check_side(DATA, "reference", SMALLEST_SIDE["compact"])
-    state: dict[str, Any] = {"history": []}
-    checkpoint = Checkpoint("reference", params, state)
-    with tracking.stage_run("reference", params, checkpoint) as run, checkpoint, whole_folder(OUTPUT) as folder:
-        training = ReferenceTraining(shards, labels, len(classes), **params.model_dump())
-        for report in training.reports("reference", "lower reference.lr", checkpoint):
-            state["history"].append({"step": report.step} | report.means)
-            run.metrics(report.means, step=report.step)
-        network = training.network
-        probabilities = softmax(network.predict(read_images(DATA, "val"), batch_size=512, verbose=0))
-        metrics = {"val_accuracy": accuracy(probabilities, read_labels(DATA, "val"))}
-        save_network(network, folder / "model.keras")
-        write_table(folder / "history.csv", state["history"])
+    val_images, val_labels = read_images(DATA, "val"), read_labels(DATA, "val")
+    trained = (params, params.model_copy(update={"seed": params.second_seed}))
+    checkpoints = [Checkpoint("reference", each, {"history": []}) for each in trained]
+    metrics = {}
+    with (
+        tracking.stage_run("reference", params, checkpoints[0]) as run,
+        ExitStack() as kept,
+        whole_folder(OUTPUT) as folder,
+    ):
+        for each, checkpoint, (prefix, file) in zip(trained, checkpoints, FILES.items(), strict=True):
+            # The first training's state is kept until both are done: who interrupts the second loses neither.
+            kept.enter_context(checkpoint)
+            training = ReferenceTraining(
+                shards,
+                labels,
+                len(classes),
+                steps=params.steps,
+                batch_size=params.batch_size,
+                lr=params.lr,
+                seed=each.seed,
+            )
+            for report in training.reports(f"{prefix}reference".replace("_", " "), "lower reference.lr", checkpoint):
+                means = {f"{prefix}{name}": value for name, value in report.means.items()}
+                checkpoint.memory["history"].append({"step": report.step} | means)
+                run.metrics(means, step=report.step)
+            network = training.network
+            probabilities = softmax(network.predict(val_images, batch_size=512, verbose=0))
+            metrics[f"{prefix}val_accuracy"] = accuracy(probabilities, val_labels)
+            save_network(network, folder / file)
+        rows = zip(*(checkpoint.memory["history"] for checkpoint in checkpoints), strict=True)
+        write_table(folder / "history.csv", [first | second for first, second in rows])
         write_metrics(folder / "metrics.json", {"reference": metrics})
         run.metrics(metrics, step=params.steps)
         run.model(folder / "model.keras")
-    terminal.say(f"reference: recognises {metrics['val_accuracy']:.1%} of the validation images; the ruler is ready")
+    terminal.say(
+        f"reference: recognises {metrics['val_accuracy']:.1%} of the validation images (the second network: "
+        f"{metrics['second_val_accuracy']:.1%}); the ruler is ready"
+    )
 
 
 if __name__ == "__main__":

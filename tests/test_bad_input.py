@@ -19,8 +19,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from stages import evaluate, ingest, validate
+from stages import ingest, validate
+from stages.lib.classifier_figures import draw_classifier
 from stages.lib.dataset import read_classes, read_images
+from stages.lib.evaluation_report import write_report
 from stages.lib.pictures import image_grid
 from stages.lib.terminal import run_stage
 from tests.conftest import ROOT
@@ -475,7 +477,7 @@ def test_any_name_can_be_a_class_in_every_stage_page_and_picture(run, capsys, tm
     count = len(classes)
     probabilities = np.eye(count)[::-1]
     images = np.zeros((count, 8, 8, 1), np.uint8)
-    evaluate.draw_classifier(tmp_path, images, np.arange(count), probabilities, classes)
+    draw_classifier(tmp_path, images, np.arange(count), probabilities, classes)
     image_grid(images, tmp_path / "grid.png", 4, row_labels=classes[:4], column_labels=classes[:4], captions=classes)
 
 
@@ -553,7 +555,7 @@ def test_the_report_of_evaluate_names_nothing_that_comes_from_data():
         ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "nll", "ece", "fd", "fd_floor", "kid", "kid_error",
          "precision", "recall", "label_accuracy", "label_accuracy_real", "cas"), 0.5
     )  # fmt: skip
-    page = evaluate.write_report({"cnn": figures, "gan": figures}, 10, 10, True)
+    page = write_report({"cnn": figures, "gan": figures}, 10, 10, True, 0.01)
     assert "<" not in page
 
 

@@ -1,11 +1,15 @@
 """The comparisons run on a few tiny images, and count what they say they count."""
 
+import time
+
 import numpy as np
 import pytest
 
-from bench import article
+from bench import article, keras_gans
 from bench.classifier import seconds_to
 from bench.classifier_runs import load, preset, train_recipe
+from bench.generator import arranged
+from bench.generator_runs import Clock
 from bench.images import Images
 from bench.peak import convolution_seconds, flops_per_image
 from stages.lib.classifiers import build_classifier
@@ -64,3 +68,54 @@ def test_the_operations_of_a_network_are_those_of_its_convolutions():
 def test_the_time_to_a_goal_is_that_of_the_first_epoch_that_reaches_it():
     run = {"by_epoch": [(1.0, 0.5), (2.0, 0.8), (3.0, 0.7)], "seconds": 3.0, "accuracy": 0.9}
     assert [seconds_to(goal, run) for goal in (0.4, 0.6, 0.85, 0.95)] == [1.0, 2.0, 3.0, float("inf")]
+
+
+def test_the_clock_stands_still_while_it_measures():
+    def measure() -> dict[str, float]:
+        time.sleep(0.3)
+        return {"fd": 1.0}
+
+    clock = Clock([0.0, 60.0, 120.0], measure)
+    assert not clock.look(step=1, images=64)
+    assert not clock.look(step=2, images=128)  # the next mark is a minute away
+    assert not clock.look(step=3, images=192, last=True)
+    assert clock.seconds < 0.2
+    assert [(row["minutes"], row["steps"], row["fd"]) for row in clock.rows] == [(0.0, 1, 1.0), (1.0, 3, 1.0)]
+    assert clock.rows[1]["images_per_second"] == 192 / clock.rows[1]["seconds"]
+
+
+def test_figures_are_arranged_by_minutes_and_seed():
+    row = {
+        "kid": 0.1,
+        "precision": 1,
+        "recall": 1,
+        "label_accuracy": 1,
+        "images_per_second": 9,
+        "seconds": 1,
+        "steps": 1,
+    }
+    runs = {seed: {"rows": [row | {"minutes": m, "fd": seed + m} for m in (2.0, 0.5)]} for seed in (0, 3)}
+    assert arranged(runs)["fd"] == {"2": {"0": 2.0, "3": 5.0}, "0.5": {"0": 0.5, "3": 3.5}}
+
+
+@pytest.mark.parametrize(
+    ("build", "weights"),
+    [
+        # dense 138 to 49 * 138, two 4x4 transposed convolutions to 128, one 7x7 to 1; each with biases
+        (keras_gans.conditional_gan, 139 * 49 * 138 + (16 * 138 + 1) * 128 + (16 * 128 + 1) * 128 + 49 * 128 + 1),
+        # dense 128 to 4096, 3x3 convolutions to 128, 64 and 1, none with biases; 4 numbers per normalised feature
+        (keras_gans.wgan_gp, 128 * 4096 + 9 * (256 * 128 + 128 * 64 + 64) + 4 * (4096 + 128 + 64 + 1)),
+    ],
+    ids=["conditional_gan", "wgan_gp"],
+)
+def test_the_copied_networks_have_their_size_and_train(build, weights):
+    random = np.random.default_rng(0)
+    model = build()
+    assert model.generator.count_params() == weights
+    images = model.scale(random.integers(0, 256, (8, 28, 28, 1), np.uint8))
+    latents, labels = random.standard_normal((3, 128), np.float32), np.array([0, 9, 4])
+    before = model.draw(latents, labels)
+    model.fit(images, np.arange(8, dtype=np.int32), batch_size=4, epochs=2, verbose=0)
+    after = model.draw(latents, labels)
+    assert (before.shape, before.dtype) == ((3, 28, 28, 1), np.uint8)
+    assert (before != after).any()

@@ -137,7 +137,8 @@ def networks(disk: Path) -> None:
     for stage in ("validate", "reference", "train_cnn", "train_gan"):
         previous(stage)
     (disk / "data" / "validate" / "passed").write_text("a hash", encoding="utf-8")
-    save_network(build_classifier("compact", (12, 12, 1), 3, 16), "data/reference/model.keras")
+    for name in ("model", "second"):
+        save_network(build_classifier("compact", (12, 12, 1), 3, 16), f"data/reference/{name}.keras")
     save_network(build_classifier("article", (12, 12, 1), 3, 8), "data/train_cnn/model.keras")
     save_network(build_generator("article", (12, 12, 1), 3, 4, 8, True), "data/train_gan/generator.keras")
 

@@ -10,6 +10,7 @@ import yaml
 from stages import evaluate
 from stages.lib.classifiers import build_classifier
 from stages.lib.gan_networks import build_generator
+from stages.lib.generator_report import second_name
 from stages.lib.network_files import save_network
 from stages.lib.params import load_params
 from tests.conftest import ROOT, tiny_ingest
@@ -34,12 +35,13 @@ def test_the_stage_writes_what_dvc_yaml_lists(project):
     tiny_ingest(project)
     for path in (evaluate.REFERENCE, evaluate.CNN, evaluate.GAN):
         path.parent.mkdir(parents=True)
-    save_network(build_classifier("compact", (12, 12, 1), 3, 4), evaluate.REFERENCE)
+    for path in (evaluate.REFERENCE, evaluate.SECOND):
+        save_network(build_classifier("compact", (12, 12, 1), 3, 4), path)
     save_network(build_classifier("article", (12, 12, 1), 3, 4), evaluate.CNN)
     save_network(build_generator("article", (12, 12, 1), 3, 4, 8, True), evaluate.GAN)
     small = {"images": 12, "kid_subsets": 2, "kid_subset_size": 10, "cas_images": 20, "cas_steps": 2, "label_images": 0}
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-    params["evaluate"] |= small | {"resamples": 100, "outlier_images": 20}
+    params["evaluate"] |= small | {"resamples": 100, "outlier_images": 20, "class_images": 2}
     Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     for name in ("serve_classifier.py", "serve_generator.py"):
         Path("stages/lib").mkdir(parents=True, exist_ok=True)
@@ -49,6 +51,22 @@ def test_the_stage_writes_what_dvc_yaml_lists(project):
     assert {path.name for path in evaluate.OUTPUT.iterdir()} == set(listed)
     metrics = json.loads((evaluate.OUTPUT / "metrics.json").read_text())
     assert {"accuracy", "accuracy_low", "accuracy_high", "macro_f1", "nll", "ece"} <= metrics["cnn"].keys()
-    assert list(metrics["gan"]) == [
-        "fd", "fd_floor", "kid", "kid_error", "precision", "recall", "label_accuracy", "label_accuracy_real", "cas"
-    ]  # fmt: skip
+    always = {
+        "fd",
+        "fd_floor",
+        "kid",
+        "kid_error",
+        "precision",
+        "recall",
+        "label_accuracy",
+        "label_accuracy_real",
+        "cas",
+    }
+    of_both_rulers = {"fd", "fd_floor", "kid", "kid_low", "kid_high", "precision", "recall", "label_accuracy"}
+    of_pixels_too = {"memorisation_ratio", "near_copies"}
+    further = {"kid_low", "kid_high", "fd_infinity", "fd_infinity_floor", "density", "coverage", "coverage_expected"}
+    by_class = {"fd_class_mean", "fd_class_floor", "fd_classes"}
+    second = {second_name(name) for name in of_both_rulers | {"label_accuracy_real"}}
+    pixels = {f"{name}_pixels" for name in of_pixels_too}
+    assert metrics["gan"].keys() == always | further | by_class | of_pixels_too | pixels | second
+    assert {"fd_second", "kid_second_low"} < second

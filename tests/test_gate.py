@@ -10,7 +10,6 @@ import yaml
 from bench.gate import A_POINT, CLASSES, classifiers, generators, promoted_classifiers, promoted_generators
 from ops import gate
 from stages.lib import classification_metrics as classification
-from stages.lib import generative_metrics as generative
 from stages.lib.terminal import UserError
 from tests.conftest import ROOT
 
@@ -221,13 +220,6 @@ def test_equal_images_have_no_difference_and_the_largest_p():
     test = gate.kernel_test(champion.features, champion.features, real, 100, 0)
     assert test == (0.0, pytest.approx(0.0), 1.0)
     assert not gate.compare_generators(champion, champion, real, gate.generator_policy()).promote
-
-
-def test_images_inside_the_manifold_are_those_of_precision_and_recall():
-    random = np.random.default_rng(0)
-    real, fake = random.standard_normal((150, 4)), random.standard_normal((120, 4)) * 0.8
-    shares = gate.inside_manifold(fake, real).mean(), gate.inside_manifold(real, fake).mean()
-    assert shares == generative.precision_and_recall(real, fake)
 
 
 def test_the_interval_of_two_shares_is_newcombes():

@@ -269,8 +269,8 @@ def test_metrics_have_steps_and_pictures_are_artifacts(loop: Loop) -> None:
         "validate": {"data_docs", "report.json"},
         "augment": {"before_after.png"},
         "train_cnn": {"curves.png"},
-        "train_gan": {"curves.png", "samples"},
-        "evaluate": {"metrics.json", "report.md", "confusion.png", "reliability.png", "samples.png"},
+        "train_gan": {"curves.png", "samples", "training.webp"},
+        "evaluate": {"metrics.json", "report.md", "confusion.png", "reliability.png", "samples.png", "walk.webp"},
     }
     for stage, expected in pictures.items():
         assert expected <= {file.path for file in client.list_artifacts(loop.runs[stage].info.run_id)}

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from stages.lib.averages import AveragedNetwork
-from stages.lib.gan_losses import Loss, discriminator_loss, generator_loss, gradient_penalty
+from stages.lib.batch_norm import with_fused_batch_norm
+from stages.lib.diff_augment import Augmentation, DiffAugment
+from stages.lib.gan_losses import Loss, discriminator_loss, generator_loss, share_seen_as_real
+from stages.lib.gan_regularisers import default_penalty, feature_distance, gradient_penalty
 from stages.lib.runtime import keras, tf
 from stages.lib.schedules import Schedule, learning_rate_factor
 
 
 class AdversarialStep:
-    """One Adam step of the discriminator, then one of the generator, both on the same generated images.
+    """One Adam step of the discriminator and then, at every `discriminator_steps`-th call, one of the generator, on the
+    same generated images.
 
-    The generated images carry the labels of the real ones they stand beside. The penalty (R1 on the real images and R2
-    on the generated ones) is computed every `penalty_every` steps and weighted by that number (Karras et al. 2020).
+    The generated images carry the labels of the real ones they stand beside. The gradient penalty is computed every
+    `penalty_every` steps and weighted by that number (Karras et al. 2020); `penalty` None takes the loss's own weight.
+    `clip` bounds the weights of a wgan's discriminator. See params.yaml for the other switches.
     """
 
     metrics = ("d_loss", "g_loss", "d_real", "d_fake")
@@ -26,66 +33,104 @@ class AdversarialStep:
         loss: Loss,
         lr: float,
         schedule: Schedule,
-        penalty: float,
+        penalty: float | None,
         penalty_every: int,
         average: float,
         seed: int,
+        discriminator_lr: float | None = None,
+        discriminator_steps: int = 1,
+        clip: float = 0.01,
+        feature_matching: float = 0.0,
+        real_label: float = 1.0,
+        diff_augment: Sequence[Augmentation] = (),
+        ada_target: float | None = None,
     ):
-        self.generator, self.discriminator = generator, discriminator
-        self.steps, self.loss, self.lr, self.schedule = steps, loss, lr, schedule
-        self.penalty, self.penalty_every, self.seed = penalty, penalty_every, seed
-        self.averaged = AveragedNetwork(generator, average)
-        self.optimizers = [keras.optimizers.Adam(lr, beta_1=0.0, beta_2=0.99, epsilon=1e-8) for _ in range(2)]
-        for optimizer, network in zip(self.optimizers, (generator, discriminator), strict=True):
+        # Not the discriminator's: a gradient penalty takes second derivatives, which the fused operation has not.
+        self.generator, self.discriminator = with_fused_batch_norm(generator), discriminator
+        self.steps, self.loss, self.schedule, self.seed = steps, loss, schedule, seed
+        self.penalty = default_penalty(loss) if penalty is None else penalty
+        self.penalty_every, self.clip = penalty_every, clip
+        self.discriminator_steps = discriminator_steps
+        self.feature_matching, self.real_label = feature_matching, real_label
+        self.augment = DiffAugment(diff_augment, ada_target, steps)
+        self.averaged = AveragedNetwork(self.generator, average)
+        features = self.discriminator.get_layer("features").output
+        self.described = keras.Model(self.discriminator.inputs, [self.discriminator.output, features])
+        self.lrs = lr, discriminator_lr or lr
+        self.optimizers = [keras.optimizers.Adam(rate, beta_1=0.0, beta_2=0.99, epsilon=1e-8) for rate in self.lrs]
+        for optimizer, network in zip(self.optimizers, (self.generator, self.discriminator), strict=True):
             optimizer.build(network.trainable_variables)
 
     @property
     def variables(self):
-        networks = (self.generator, self.discriminator, self.averaged.model)
-        return [variable for holder in (*networks, *self.optimizers) for variable in holder.variables]
+        holders = (self.generator, self.discriminator, self.averaged.model, *self.optimizers, self.augment)
+        return [variable for holder in holders for variable in holder.variables]
 
     def __call__(self, images, labels, index):
+        seed = tf.stack([self.seed, index])
+        seeds = tf.unstack(tf.random.split(seed, 5))
         real = tf.cast(images, tf.float32) / 127.5 - 1.0
-        latent_dim = self.generator.input_shape[0][1]
-        latents = tf.random.stateless_normal([tf.shape(real)[0], latent_dim], seed=tf.stack([self.seed, index]))
-        generator_optimizer, discriminator_optimizer = self.optimizers
-        rate = self.lr * learning_rate_factor(self.schedule, tf.cast(index, tf.float32) / self.steps)
-        generator_optimizer.learning_rate.assign(rate)
-        discriminator_optimizer.learning_rate.assign(rate)
+        latents = tf.random.stateless_normal([tf.shape(real)[0], self.generator.input_shape[0][1]], seed)
+        factor = learning_rate_factor(self.schedule, tf.cast(index, tf.float32) / self.steps)
+        for optimizer, lr in zip(self.optimizers, self.lrs, strict=True):
+            optimizer.learning_rate.assign(lr * factor)
 
-        with tf.GradientTape() as generator_tape:
+        with tf.GradientTape() as tape:
             fake = self.generator([latents, labels], training=True)
+        fixed = tf.stop_gradient(fake)
+        d_loss, real_logits, fake_logits = self._update_discriminator(real, fixed, labels, index, seeds[:3])
 
-            with tf.GradientTape() as discriminator_tape:
-                real_logits, fake_logits = self._logits(real, tf.stop_gradient(fake), labels)
-                d_loss = discriminator_loss(self.loss, real_logits, fake_logits)
-                objective = d_loss + self._penalty(real, tf.stop_gradient(fake), labels, index)
-            gradients = discriminator_tape.gradient(objective, self.discriminator.trainable_variables)
-            discriminator_optimizer.apply(gradients, self.discriminator.trainable_variables)
+        def update_generator():
+            g_loss, *logits, by_image = self._judge(real, fixed, labels, real_logits, seeds[3:])
+            gradients = tape.gradient(fake, self.generator.trainable_variables, output_gradients=by_image)
+            self.optimizers[0].apply(gradients, self.generator.trainable_variables)
+            self.averaged.update(index // self.discriminator_steps)
+            return g_loss, *map(tf.reduce_mean, logits)
 
-            real_logits, fake_logits = self._logits(real, fake, labels)
+        def leave_generator():
             g_loss = generator_loss(self.loss, real_logits, fake_logits)
-        gradients = generator_tape.gradient(g_loss, self.generator.trainable_variables)
-        generator_optimizer.apply(gradients, self.generator.trainable_variables)
-        self.averaged.update(index)
-        return d_loss, g_loss, tf.reduce_mean(real_logits), tf.reduce_mean(fake_logits)
+            return g_loss, tf.reduce_mean(real_logits), tf.reduce_mean(fake_logits)
 
-    def _logits(self, real, fake, labels):
-        both = self.discriminator([tf.concat([real, fake], 0), tf.concat([labels, labels], 0)], training=True)
-        return tf.split(both, 2)
+        if self.discriminator_steps == 1:
+            return d_loss, *update_generator()
+        last = tf.equal(index % self.discriminator_steps, self.discriminator_steps - 1)
+        return d_loss, *tf.cond(last, update_generator, leave_generator)
 
-    def _penalty(self, real, fake, labels, index):
+    def _update_discriminator(self, real, fake, labels, index, seeds):
+        """Loss and logits on the images as the discriminator sees them, before its weights change."""
+        real, fake = self.augment(real, seeds[0]), self.augment(fake, seeds[1])
+        weights = self.discriminator.trainable_variables
+        with tf.GradientTape() as tape:
+            # Apart from each other, as batch norm and the deviation within a batch are of one kind of images.
+            real_logits, fake_logits = (self.discriminator([images, labels], training=True) for images in (real, fake))
+            d_loss = discriminator_loss(self.loss, real_logits, fake_logits, self.real_label)
+            objective = d_loss + self._penalty(real, fake, labels, index, seeds[2])
+        self.optimizers[1].apply(tape.gradient(objective, weights), weights)
+        if self.loss == "wgan":
+            for weight in weights:
+                weight.assign(tf.clip_by_value(weight, -self.clip, self.clip))
+        self.augment.adapt(share_seen_as_real(self.loss, real_logits, fake_logits))
+        return d_loss, real_logits, fake_logits
+
+    def _penalty(self, real, fake, labels, index, seed):
         if self.penalty == 0.0:
             return 0.0
-        return tf.cond(
-            tf.equal(index % self.penalty_every, 0),
-            lambda: (
-                self.penalty
-                * self.penalty_every
-                * (
-                    gradient_penalty(self.discriminator, real, labels)
-                    + gradient_penalty(self.discriminator, fake, labels)
-                )
-            ),
-            lambda: 0.0,
-        )
+
+        def penalty():
+            weight = self.penalty * self.penalty_every
+            return weight * gradient_penalty(self.loss, self.discriminator, real, fake, labels, seed)
+
+        return tf.cond(tf.equal(index % self.penalty_every, 0), penalty, lambda: 0.0)
+
+    def _judge(self, real, fake, labels, real_logits, seeds):
+        """The generator's loss, the logits, and the gradient of its objective by the generated images."""
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(fake)
+            fake_logits, fake_features = self.described([self.augment(fake, seeds[0]), labels], training=True)
+            objective = 0.0
+            if self.loss == "relativistic" or self.feature_matching:  # the others do not ask about the real images
+                real_logits, real_features = self.described([self.augment(real, seeds[1]), labels], training=True)
+                objective = self.feature_matching * feature_distance(real_features, fake_features)
+            g_loss = generator_loss(self.loss, real_logits, fake_logits)
+            objective += g_loss
+        return g_loss, real_logits, fake_logits, tape.gradient(objective, fake)

@@ -55,9 +55,14 @@ def classifier_metrics(
         figures[f"top{k}_accuracy"] = classification.top_k_accuracy(probabilities, labels, k)
     metrics = {"accuracy": accuracy, "accuracy_low": low, "accuracy_high": high}
     for name, value in figures.items():
-        low, high = interval(resampled.figures[name])
-        metrics |= {name: value, f"{name}_low": low, f"{name}_high": high}
+        metrics |= with_interval(name, value, resampled.figures[name])
     return metrics, resampled
+
+
+def with_interval(name: str, value: float, resampled: np.ndarray) -> dict[str, float]:
+    """A figure with the ends of its 95% interval, from its values on resampled images."""
+    low, high = interval(resampled)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
 def class_table(
@@ -88,16 +93,17 @@ def confusion_pairs(probabilities: np.ndarray, labels: np.ndarray) -> list[tuple
     return [(int(of), int(to), int(count)) for (of, to), count in zip(found[order], counts[order], strict=True)]
 
 
-def corrupted_accuracies(
+def corrupted_hits(
     space: ClassifierSpace, images: np.ndarray, labels: np.ndarray, seed: int
-) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Accuracy on uint8 images [n, h, w, c] as they are (`clean`) and under each corruption, and an image of each."""
-    accuracies, examples = {}, {}
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Which of the uint8 images [n, h, w, c] are classified right, bool [n], as they are (`clean`) and under each
+    corruption, and an image of each."""
+    hits, examples = {}, {}
     for name in ("clean", *CORRUPTIONS):
         corrupted = images if name == "clean" else corrupt(name, images, seed)
-        accuracies[name] = float(np.mean(space(corrupted)[1].argmax(axis=1) == labels))
+        hits[name] = space(corrupted)[1].argmax(axis=1) == labels
         examples[name] = corrupted[0]
-    return accuracies, examples
+    return hits, examples
 
 
 def strange_images(shape: Sequence[int], count: int, classes: Sequence[str], seed: int) -> dict[str, np.ndarray]:

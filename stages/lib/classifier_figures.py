@@ -46,7 +46,7 @@ def draw_grid(
         columns=6,
         captions=captions if len(images) else [nothing],
         title=title,
-        tile=144,
+        tile=168,
         font_size=12,
     )
 
@@ -87,7 +87,7 @@ def draw_nearest(path: Path, mistakes: np.ndarray, nearest: np.ndarray, captions
         columns=rows.shape[1],
         captions=[text for row in captions for text in row],
         title=title,
-        tile=112,
+        tile=144,
         font_size=12,
     )
 
@@ -146,7 +146,7 @@ def draw_evidence(path: Path, images: np.ndarray, heat: np.ndarray, names: Seque
             rows.append(label)
     title = "what speaks for the class: yellow much, blue nothing (Grad-CAM)"
     image_grid(
-        np.concatenate(tiles), path, columns, captions=captions, row_labels=rows, title=title, tile=84, font_size=12
+        np.concatenate(tiles), path, columns, captions=captions, row_labels=rows, title=title, tile=100, font_size=12
     )
 
 

@@ -14,6 +14,7 @@ from stages.lib.classification_metrics import softmax
 from stages.lib.classifier_space import ClassifierSpace
 from stages.lib.dataset import open_shards, pick, read_classes, read_images, read_labels
 from stages.lib.grad_cam import grad_cam, heat_over
+from stages.lib.intervals import bootstrap_area_under_roc, bootstrap_mean, bootstrap_risk_coverage
 from stages.lib.label_errors import suspected_labels
 from stages.lib.manifest import read_origins
 from stages.lib.out_of_distribution import area_under_roc, noise_images
@@ -24,16 +25,11 @@ from stages.lib.serving import write_serving
 SHOWN_NEIGHBOURS, SHOWN_MISTAKES, SHOWN_LABELS, SHOWN_CLASSES = 6, 6, 24, 20
 
 
-def measure_classifier(folder: Path, network: Path, data: Path, params: Any) -> dict[str, float]:
-    """The section `cnn` of metrics.json; tables, pictures and serving.npz go to `folder`.
+class ClassifierReport:
+    """The parts share what the classifier made of the test and validation images.
 
     network: the classifier's file. data: the folder of the data set. params: the section `evaluate` of params.yaml.
     """
-    return ClassifierReport(folder, network, data, params).write()
-
-
-class ClassifierReport:
-    """The parts share what the classifier made of the test and validation images."""
 
     def __init__(self, folder: Path, network: Path, data: Path, params: Any):
         self.folder, self.data, self.params, self.space = folder, data, params, ClassifierSpace(network)
@@ -45,7 +41,7 @@ class ClassifierReport:
         self.probabilities, self.calibrated = softmax(self.logits), softmax(self.logits / self.temperature)
 
     def write(self) -> dict[str, float]:
-        """Runs all parts and returns their metrics."""
+        """The section `cnn` of metrics.json; tables, pictures and serving.npz go to the folder."""
         metrics = self.quality()
         metrics |= self.abstention()
         self.mistakes()
@@ -79,7 +75,8 @@ class ClassifierReport:
         confidence, hits = self.calibrated.max(axis=1), self.calibrated.argmax(axis=1) == self.labels
         area, best = (area_under_risk_coverage(values, hits) for values in (confidence, hits.astype(float)))
         figures.draw_risk_coverage(self.folder / "risk_coverage.png", *risk_coverage(confidence, hits), area, best)
-        return {"aurc": area}
+        resampled = bootstrap_risk_coverage(confidence, hits, self.params.resamples, self.params.seed)
+        return evaluation.with_interval("aurc", area, resampled)
 
     def mistakes(self) -> None:
         """Which classes it confuses, and which train images may have led it astray."""
@@ -145,8 +142,8 @@ class ClassifierReport:
         figures.draw_grid(
             self.folder / "label_errors.png",
             np.stack([image for _, image in shown]) if shown else self.images[:0],
-            [f"{row['given']} > {row['suggested']} ({row['split']})" for row, _ in shown],
-            title="most suspicious labels: given > suggested",
+            [f"{row['given']} > {row['suggested']}{' *' if row['split'] == 'test' else ''}" for row, _ in shown],
+            title="most suspicious labels: given > suggested (* in the test set)",
             nothing="no suspicion",
             shape=self.images.shape[1:],
         )
@@ -156,15 +153,20 @@ class ClassifierReport:
         """What corruptions of the images cost."""
         order = np.random.default_rng([self.params.seed, 4]).permutation(len(self.labels))
         chosen = np.sort(order[: max(1, self.params.corrupted_images)])
-        accuracies, examples = evaluation.corrupted_accuracies(
+        hits, examples = evaluation.corrupted_hits(
             self.space, self.images[chosen], self.labels[chosen], self.params.seed
         )
         if not self.params.corrupted_images:  # the examples alone
-            accuracies = {}
+            hits = {}
+        accuracies = {name: float(right.mean()) for name, right in hits.items()}
         rows = [{"corruption": name, "accuracy": value} for name, value in accuracies.items()]
         evaluation.write_rows(self.folder / "corruptions.csv", ["corruption", "accuracy"], rows)
         figures.draw_corruptions(self.folder / "corruptions.png", examples, accuracies)
-        return {"corrupted_accuracy": float(np.mean(list(accuracies.values())[1:]))} if accuracies else {}
+        if not hits:
+            return {}
+        of_image = np.mean([right for name, right in hits.items() if name != "clean"], axis=0)
+        resampled = bootstrap_mean(of_image, self.params.resamples, self.params.seed)
+        return evaluation.with_interval("corrupted_accuracy", float(of_image.mean()), resampled)
 
     def outliers(self) -> dict[str, float]:
         """Whether it notices images of other kinds; writes what the registered model needs for that."""
@@ -184,10 +186,12 @@ class ClassifierReport:
         )
         write_serving(self.folder / "serving.npz", serving)
         scores = {"test images": serving.scores(self.features, self.logits)}
-        metrics = {}
+        metrics: dict[str, float] = {}
         for name, images in evaluation.strange_images(shape, params.outlier_images, self.classes, params.seed).items():
             scores[name] = serving.scores(*self.space(images))
-            metrics[f"auroc_{name}"] = area_under_roc(scores["test images"], scores[name])
+            pair = scores["test images"], scores[name]
+            resampled = bootstrap_area_under_roc(*pair, params.resamples, params.seed)
+            metrics |= evaluation.with_interval(f"auroc_{name}", area_under_roc(*pair), resampled)
         figures.draw_outliers(self.folder / "outliers.png", scores, serving.threshold, serving.score_name)
         return metrics
 

@@ -25,6 +25,29 @@ CLASSIFIER = {
     "suspected_train_labels": ("suspected train labels", 0, "labels of train images that are probably wrong"),
 }
 
+# Figure, decimals, what real images or a perfect generator have (a figure, or a text), meaning.
+GENERATOR = {
+    "fd": ("FD", 3, "fd_floor", "Frechet distance in the reference space; lower is better"),
+    "fd_infinity": ("FD at infinity", 3, "fd_infinity_floor", "extrapolated to infinitely many images; may be below 0"),
+    "fd_class_mean": ("FD by class", 3, "fd_class_floor", "mean over the classes with enough images"),
+    "kid": ("KID", 4, "0", "kernel distance, unbiased, with its 95% interval"),
+    "precision": ("precision", 3, "", "share of generated images that look real"),
+    "recall": ("recall", 3, "", "share of real images that the generator can make"),
+    "density": (
+        "density",
+        3,
+        "1",
+        "how deep among real images generated ones are; low where many look like nothing real",
+    ),
+    "coverage": ("coverage", 3, "coverage_expected", "share of real images with a generated one nearby"),
+    "label_accuracy": ("label accuracy", 3, "label_accuracy_real", "share that shows its class"),
+    "cas": ("CAS", 3, "", "test accuracy of a classifier trained on generated images only"),
+    "memorisation_ratio": ("distance to train images", 3, "1", "median, over that of test images; near 0 for copies"),
+    "memorisation_ratio_pixels": ("... as plain pixels", 3, "1", "the same of root mean square differences"),
+    "near_copies": ("near copies", 4, "share", "share as near to a train image as the nearest few test images are"),
+    "near_copies_pixels": ("... as plain pixels", 4, "share", "the same of root mean square differences"),
+}
+
 PICTURES = """
 Where the classes are confused, and where what it says of its own confidence is off:
 
@@ -62,11 +85,37 @@ reason to doubt:
 """
 
 
-def write_report(metrics: Mapping[str, Mapping[str, float]], test_count: int, compared: int, conditional: bool) -> str:
-    """The text for the sections `cnn` and `gan` of metrics.json; compared: generated images, and as many test ones."""
+GENERATOR_PICTURES = """
+Generated images, a walk through the latents, and the train images nearest to generated ones: a copy would be a
+generated image beside its twin.
+
+![Samples](samples.png)
+![Walk through the latents](walk.webp)
+![Nearest train images](neighbours.png)
+
+How far generated images are from the train images, beside how far test images are, which nobody can have copied; and
+the nearest pairs of all, in the reference space and as plain pixels:
+
+![Distances to the nearest train image](memorisation.png)
+![Nearest pairs in the reference space](copies.png)
+![Nearest pairs as plain pixels](copies_pixels.png)
+
+Which classes are made well ([table](generator_classes.csv)). With few images most of a distance is the bias of small
+samples, which the distance of the train images has as well:
+
+![Distance by class](generator_classes.png)
+"""
+
+
+def write_report(
+    metrics: Mapping[str, Mapping[str, float]], test_count: int, compared: int, conditional: bool, near_copy: float
+) -> str:
+    """The text for the sections `cnn` and `gan` of metrics.json; compared: generated images, and as many test ones;
+    near_copy: the share of test images that count as near copies."""
     cnn, gan = metrics["cnn"], metrics["gan"]
     note = "" if conditional else "\nIt was trained without classes: its label accuracy and CAS are those of chance.\n"
-    rows = "\n".join(_row(cnn, name) for name in CLASSIFIER if name in cnn)
+    rows = "\n".join(_classifier_row(cnn, name) for name in CLASSIFIER if name in cnn)
+    made = "\n".join(_generator_row(gan, name, near_copy) for name in GENERATOR if name in gan)
     return f"""# Evaluation
 
 ## Classifier, {test_count:,} test images
@@ -77,24 +126,33 @@ def write_report(metrics: Mapping[str, Mapping[str, float]], test_count: int, co
 {PICTURES}
 ## Generator, {compared:,} generated against {compared:,} test images
 
-| figure | value | real images | meaning |
-|---|---|---|---|
-| FD | {gan["fd"]:.3f} | {gan["fd_floor"]:.3f} | Frechet distance in the reference space; lower is better |
-| KID | {gan["kid"]:.4f} ± {gan["kid_error"]:.4f} | 0 | unbiased kernel distance and its standard error |
-| precision | {gan["precision"]:.3f} | | share of generated images that look real |
-| recall | {gan["recall"]:.3f} | | share of real images that the generator can make |
-| label accuracy | {gan["label_accuracy"]:.3f} | {gan["label_accuracy_real"]:.3f} | share that shows its class |
-| CAS | {gan["cas"]:.3f} | | test accuracy of a classifier trained on generated images only |
-{note}
-Generated images, and the train images nearest to them: a copy would be a generated image beside its twin.
+The second ruler is a reference network of another seed: what it says differently hangs on the network.
 
-![Samples](samples.png)
-![Nearest train images](neighbours.png)
-"""
+| figure | value | by the second ruler | real images | meaning |
+|---|---|---|---|---|
+{made}
+{note}{GENERATOR_PICTURES}"""
 
 
-def _row(figures: Mapping[str, float], name: str) -> str:
+def _classifier_row(figures: Mapping[str, float], name: str) -> str:
     label, digits, meaning = CLASSIFIER[name]
+    return f"| {label} | {figures[name]:.{digits}f} | {_interval(figures, name, digits)} | {meaning} |"
+
+
+def _generator_row(figures: Mapping[str, float], name: str, near_copy: float) -> str:
+    label, digits, real, meaning = GENERATOR[name]
+    cells = []
+    for ruler, of_real in ((name, real), (f"{name}_second", f"{real}_second")):
+        between = _interval(figures, ruler, digits)
+        value = f"{figures[ruler]:.{digits}f}" if ruler in figures else ""
+        value += f" ({between})" if between else ""
+        # What real images have differs between the rulers.
+        beside = ruler != name and of_real in figures
+        cells.append(f"{value} (real {figures[of_real]:.{digits}f})" if beside else value)
+    known = {"share": f"{near_copy:g}"} | {key: f"{value:.{digits}f}" for key, value in figures.items()}
+    return f"| {label} | {cells[0]} | {cells[1]} | {known.get(real, '' if real.isidentifier() else real)} | {meaning} |"
+
+
+def _interval(figures: Mapping[str, float], name: str, digits: int) -> str:
     low, high = figures.get(f"{name}_low"), figures.get(f"{name}_high")
-    between = "" if low is None or high is None else f"{low:.{digits}f} to {high:.{digits}f}"
-    return f"| {label} | {figures[name]:.{digits}f} | {between} | {meaning} |"
+    return "" if low is None or high is None else f"{low:.{digits}f} to {high:.{digits}f}"

@@ -35,7 +35,7 @@ def confusion_picture(matrix: np.ndarray, classes: Sequence[str], path: Path) ->
     from matplotlib.ticker import PercentFormatter
 
     count = len(classes)
-    names = [_short(name) for name in classes]
+    names = [short_name(name) for name in classes]
     longest = 0.07 * max(map(len, names))  # in
     side = min(12.0, 1.8 + 0.42 * count + longest)
     step = max(1, count // 50)
@@ -113,7 +113,8 @@ def _figure(width: float, height: float, path: Path) -> Iterator:
         figure.savefig(path, dpi=DPI, metadata={"Software": None})
 
 
-def _short(name: str, length: int = 24) -> str:
+def short_name(name: str, length: int = 24) -> str:
+    """A name from data as it can be drawn: printable, and at most `length` characters long."""
     printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
     half = length // 2
     return printable if len(printable) <= length else f"{printable[:half]}…{printable[1 - half :]}"

@@ -10,6 +10,17 @@ def draw_latents(count: int, latent_dim: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((count, latent_dim)).astype(np.float32)
 
 
+def circular_walk(start: np.ndarray, towards: np.ndarray, steps: int) -> np.ndarray:
+    """Latents float32 [steps, n, latent_dim] on the circles around the origin that begin at `start` [n, latent_dim] in
+    the direction of `towards` and come back: all as far from the origin as the first, as random latents nearly are
+    (White 2016)."""
+    lengths = np.linalg.norm(start, axis=1, keepdims=True)
+    across = towards - (towards * start).sum(axis=1, keepdims=True) / lengths**2 * start
+    across *= lengths / np.maximum(np.linalg.norm(across, axis=1, keepdims=True), 1e-12)
+    angles = 2 * np.pi * np.arange(steps)[:, None, None] / steps
+    return (np.cos(angles) * start + np.sin(angles) * across).astype(np.float32)
+
+
 def generate(generator, latents: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Images uint8 [n, height, width, channels] for latents [n, latent_dim] and labels int [n]."""
     images = np.empty((len(labels), *generator.output_shape[1:]), np.uint8)

@@ -3,8 +3,9 @@
 Features are float64 [n, d]. Figures of two reference spaces cannot be compared.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
-from scipy.spatial.distance import cdist
 
 ROWS_AT_A_TIME = 1000  # of a distance matrix, which would be 800 MB for 10,000 images
 
@@ -22,6 +23,39 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     cross = np.sqrt(np.clip(np.linalg.eigvalsh(root_a @ covariance_b @ root_a), 0.0, None)).sum()
     distance = np.sum((mean_a - mean_b) ** 2) + np.trace(covariance_a) + np.trace(covariance_b) - 2.0 * cross
     return float(max(distance, 0.0))
+
+
+def frechet_at_infinity(a: np.ndarray, b: np.ndarray, *, sizes: int, draws: int, seed: int) -> float:
+    """What the Frechet distance would be of infinitely many images: its bias falls with 1 / n, so that a line through
+    the distances of smaller samples ends, at 1 / n = 0, without it (Chong & Forsyth 2020).
+
+    Both sets are drawn down, without replacement, to `sizes` sizes from half of the images to all, `draws` times each.
+    Unbiased to first order: around 0, and at times below, for sets of one distribution. With fewer images than a few
+    times the features it is a rough figure, whose error is several times that of the distance itself.
+    """
+    random, count = np.random.default_rng(seed), min(len(a), len(b))
+    counts = np.unique(np.rint(1 / np.linspace(1 / count, 2 / count, sizes)).astype(int))
+    distances = [
+        np.mean([frechet_distance(*(_drawn(images, n, random) for images in (a, b))) for _ in range(draws)])
+        for n in counts
+    ]
+    return float(np.polyfit(1 / counts, distances, 1)[1])
+
+
+def _drawn(features: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
+    return features[random.permutation(len(features))[:count]]
+
+
+def class_frechet_distances(
+    a: np.ndarray, labels_a: np.ndarray, b: np.ndarray, labels_b: np.ndarray, counts: np.ndarray
+) -> np.ndarray:
+    """The Frechet distance of the first counts[k] images of class k in both sets, [classes]; NaN where that is below 2:
+    no covariance can be had of one image."""
+    distances = np.full(len(counts), np.nan)
+    for k, count in enumerate(counts):
+        if count >= 2:
+            distances[k] = frechet_distance(a[labels_a == k][:count], b[labels_b == k][:count])
+    return distances
 
 
 def kernel_distance(a: np.ndarray, b: np.ndarray, *, subsets: int, subset_size: int, seed: int) -> tuple[float, float]:
@@ -52,22 +86,52 @@ def _polynomial_kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def precision_and_recall(real: np.ndarray, fake: np.ndarray, neighbours: int = 3) -> tuple[float, float]:
     """Share of generated images inside the manifold of the real ones, and of real ones inside that of the generated
     ones; a manifold is the union of balls that reach to the k-th nearest neighbour (Kynkaanniemi et al. 2019)."""
-    return _share_inside(fake, real, neighbours), _share_inside(real, fake, neighbours)
+    precision, recall = inside_manifold(fake, real, neighbours), inside_manifold(real, fake, neighbours)
+    return float(precision.mean()), float(recall.mean())
 
 
-def _share_inside(points: np.ndarray, centres: np.ndarray, neighbours: int) -> float:
+def inside_manifold(points: np.ndarray, centres: np.ndarray, neighbours: int = 3) -> np.ndarray:
+    """Which points lie in a ball around any centre that reaches to the centre's k-th nearest neighbour, bool [n]."""
+    radii = _squared_radii(centres, neighbours)
+    return np.concatenate([(block <= radii).any(axis=1) for block in _squared_distances(points, centres)])
+
+
+def density_and_coverage(real: np.ndarray, fake: np.ndarray, neighbours: int = 5) -> tuple[float, float]:
+    """In how many of the real images' balls, which reach to the k-th nearest real image, a generated image lies, over
+    k; and the share of these balls in which a generated image lies (Naeem et al. 2020).
+
+    Unlike precision and recall they trust neither a single outlier nor the manifold of the generated images. Sets of
+    one distribution have an expected density of 1 and the coverage that `expected_coverage` says.
+    """
+    radii, held, nearest_fake = _squared_radii(real, neighbours), 0, np.full(len(real), np.inf)
+    for block in _squared_distances(fake, real):
+        held += int((block <= radii).sum())
+        nearest_fake = np.minimum(nearest_fake, block.min(axis=0))
+    return held / (min(neighbours, len(real) - 1) * len(fake)), float(np.mean(nearest_fake <= radii))
+
+
+def expected_coverage(real: int, fake: int, neighbours: int = 5) -> float:
+    """The coverage of `real` images by `fake` ones of the same distribution, whatever that is (Naeem et al. 2020): the
+    probability that of the others, real and generated, those k that are nearest to an image are not all real."""
+    k = np.arange(min(neighbours, real - 1))
+    return float(1 - np.prod((real - 1 - k) / (real - 1 + fake - k)))
+
+
+def _squared_radii(centres: np.ndarray, neighbours: int) -> np.ndarray:
+    """The squared distance [n] from each centre to its k-th nearest other one; k is limited by their number."""
     k = min(neighbours, len(centres) - 1)
     # The nearest to a centre is the centre itself.
-    radii = np.concatenate([np.partition(block, k, axis=1)[:, k] for block in _distances(centres, centres)])
-    return float(np.mean(np.concatenate([(block <= radii).any(axis=1) for block in _distances(points, centres)])))
+    return np.concatenate([np.partition(block, k, axis=1)[:, k] for block in _squared_distances(centres, centres)])
 
 
-def nearest(points: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each point the index of the nearest centre and the distance to it."""
-    blocks = [(block.argmin(axis=1), block.min(axis=1)) for block in _distances(points, centres)]
-    return np.concatenate([index for index, _ in blocks]), np.concatenate([distance for _, distance in blocks])
-
-
-def _distances(a: np.ndarray, b: np.ndarray):
+def _squared_distances(a: np.ndarray, b: np.ndarray) -> Iterator[np.ndarray]:
+    """|x - y|^2 as |x|^2 - 2 x.y + |y|^2, [some, m]: 8 times as fast as differences, and as exact as comparisons of
+    images that differ need it."""
+    squares_a, squares_b = (np.einsum("nd,nd->n", x, x) for x in (a, b))
     for start in range(0, len(a), ROWS_AT_A_TIME):
-        yield cdist(a[start : start + ROWS_AT_A_TIME], b)
+        part = slice(start, start + ROWS_AT_A_TIME)
+        block = a[part] @ b.T
+        block *= -2
+        block += squares_a[part, None]
+        block += squares_b
+        yield block

@@ -1,37 +1,79 @@
-"""What evaluate says of the generator: figures, from features in the reference space, and pictures."""
+"""What evaluate says of the generator: figures, from features in a reference space."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from stages.lib import generative_metrics as generative
 from stages.lib.classification_metrics import accuracy, softmax
-from stages.lib.generation import draw_latents, generate, is_conditional
-from stages.lib.pictures import image_grid
-from stages.lib.reference_space import ReferenceSpace
+from stages.lib.generation import draw_latents, generate
 from stages.lib.reference_training import ReferenceTraining
 
-SHOWN_CLASSES = 20
+Z = 1.959964  # standard errors to either side that hold 95%
 
 
 def generator_metrics(
     fake: np.ndarray, test: np.ndarray, train: np.ndarray, *, kid_subsets: int, kid_subset_size: int, seed: int
 ) -> dict[str, float]:
-    """The part of the section `gan` of metrics.json that compares features [n, d] of as many generated, test and train
-    images."""
-    kid, kid_error = generative.kernel_distance(fake, test, subsets=kid_subsets, subset_size=kid_subset_size, seed=seed)
+    """The figures that every reference space is asked for, of features [n, d] of as many generated, test and train
+    images.
+
+    `kid_low` and `kid_high` are 1.96 of KID's standard errors away from it.
+    """
+    kid, error = generative.kernel_distance(fake, test, subsets=kid_subsets, subset_size=kid_subset_size, seed=seed)
     precision, recall = generative.precision_and_recall(test, fake)
     return {
         "fd": generative.frechet_distance(fake, test),
         "fd_floor": generative.frechet_distance(train, test),
         "kid": kid,
-        "kid_error": kid_error,
+        "kid_error": error,
+        "kid_low": kid - Z * error,
+        "kid_high": kid + Z * error,
         "precision": precision,
         "recall": recall,
     }
+
+
+def further_metrics(
+    fake: np.ndarray, test: np.ndarray, train: np.ndarray, *, sizes: int, draws: int, seed: int
+) -> dict[str, float]:
+    """Of the same features: the distances at infinitely many images, density, coverage, and the coverage that a perfect
+    generator is expected to have."""
+    density, coverage = generative.density_and_coverage(test, fake)
+    options = {"sizes": sizes, "draws": draws, "seed": seed}
+    return {
+        "fd_infinity": generative.frechet_at_infinity(fake, test, **options),
+        "fd_infinity_floor": generative.frechet_at_infinity(train, test, **options),
+        "density": density,
+        "coverage": coverage,
+        "coverage_expected": generative.expected_coverage(len(test), len(fake)),
+    }
+
+
+def class_distances(
+    fake: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    train: tuple[np.ndarray, np.ndarray],
+    classes: Sequence[str],
+    fewest: int,
+) -> list[dict[str, Any]]:
+    """For each class the Frechet distance of its generated and its train images to its test images, of as many images
+    of each kind (column `images`), features [n, d] and labels [n] of which are given; empty where there are fewer than
+    `fewest`."""
+    counts = np.min([np.bincount(labels, minlength=len(classes)) for _, labels in (fake, test, train)], axis=0)
+    measured = np.where(counts >= fewest, counts, 0)
+    distances, floors = (generative.class_frechet_distances(*kind, *test, measured) for kind in (fake, train))
+    return [
+        {"class": name, "images": int(count), "fd": _plain(distance), "fd_floor": _plain(floor)}
+        for name, count, distance, floor in zip(classes, counts, distances, floors, strict=True)
+    ]
+
+
+def _plain(value: float) -> float | str:
+    return "" if np.isnan(value) else float(value)
 
 
 def accuracy_when_trained_on_generated(
@@ -56,31 +98,3 @@ def accuracy_when_trained_on_generated(
     for _ in training.reports("classifier on generated images", "lower evaluate.cas_lr"):
         pass
     return accuracy(softmax(training.network.predict(test_images, batch_size=512, verbose=0)), test_labels)
-
-
-def draw_samples(path: Path, generator, classes: Sequence[str], seed: int) -> None:
-    """Generated images, a row per class."""
-    shown = np.repeat(np.arange(min(len(classes), SHOWN_CLASSES)), 12)
-    samples = generate(generator, draw_latents(len(shown), generator.input_shape[0][1], seed + 1), shown)
-    row_labels = classes[:SHOWN_CLASSES] if is_conditional(generator) else ()
-    image_grid(samples, path, columns=12, row_labels=row_labels, tile=64)
-
-
-def draw_neighbours(
-    path: Path, fake: np.ndarray, fake_features: np.ndarray, train_shards: list[np.ndarray], space: ReferenceSpace
-) -> None:
-    """Generated images beside the train images nearest to them in the reference space, of the whole train set."""
-    nearest, shortest = np.zeros_like(fake), np.full(len(fake), np.inf)
-    for shard in train_shards:
-        features, _ = space(shard)
-        index, distance = generative.nearest(fake_features, features)
-        closer = distance < shortest
-        nearest[closer], shortest[closer] = shard[index[closer]], distance[closer]
-    image_grid(
-        np.concatenate([fake, nearest]),
-        path,
-        columns=len(fake),
-        tile=64,
-        row_labels=["generated", "nearest train image"],
-        title="generated images and the train images nearest to them in the reference space",
-    )

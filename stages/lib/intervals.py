@@ -1,11 +1,13 @@
 """How far a classifier's figures could be off because there are only so many test images: percentile bootstrap
 intervals (Efron 1979).
 
-Each figure is a function of sums over the images, so that the sums of all resamples are one product: how often each
-image was drawn, times what each image adds.
+Most figures are functions of sums over the images, so that the sums of all resamples are one product: how often each
+image was drawn, times what each image adds. The others are functions of sums over images in the order of a score.
+An interval shrinks to nothing where a figure is the best that there is on all test images: no resample is worse.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -57,6 +59,58 @@ def bootstrap(
     }
     with np.errstate(invalid="ignore"):
         return Resampled(figures, right / guessed, right / occurring)
+
+
+def bootstrap_mean(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """The mean [resamples] of one value per image, [n]."""
+    weighted = [weights @ values for weights in draw_weights(len(values), resamples, seed)]
+    return np.concatenate(weighted) / len(values)
+
+
+def bootstrap_risk_coverage(confidence: np.ndarray, hits: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """The area under the risk-coverage curve [resamples] of confidence and hits [n]; see selective.py.
+
+    An image that is drawn twice ties with itself, and equal confidences are taken as the mean over their orders: over
+    the s answers from the (a + 1)-th on of a group with a share m of mistakes, after b mistakes, the risks
+    (b + m (k - a)) / k add up to (b - m a) (H(a + s) - H(a)) + m s, with the harmonic numbers H.
+    """
+    count = len(hits)
+    order = np.argsort(-confidence, kind="stable")
+    wrong = ~hits[order].astype(bool)
+    starts = np.flatnonzero(np.diff(-confidence[order], prepend=-np.inf))  # of the groups of equal confidence
+    some = np.add.reduceat(wrong, starts, dtype=int) > 0
+    starts = starts[some | np.concatenate([[True], some[:-1]])]  # neighbours without mistakes are as good as one group
+    harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, count + 1))])
+    areas = []
+    for weights in draw_weights(count, resamples, seed):  # as random in the order of confidence as in any
+        size = np.add.reduceat(weights, starts, axis=1).astype(np.int64)
+        mistakes = np.add.reduceat(weights * wrong, starts, axis=1).astype(np.float64)
+        share = mistakes / np.maximum(size, 1)
+        end = np.cumsum(size, axis=1)
+        before, start = np.cumsum(mistakes, axis=1) - mistakes, end - size
+        areas.append(((before - share * start) * (harmonic[end] - harmonic[start]) + share * size).sum(axis=1) / count)
+    return np.concatenate(areas)
+
+
+def bootstrap_area_under_roc(known: np.ndarray, strange: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """The AUROC [resamples] of scores of known images [n] and strange ones [m], both of which are drawn anew; see
+    out_of_distribution.py."""
+    ascending = np.sort(known)  # how often each is drawn is as random in this order as in any other
+    below, not_above = (np.searchsorted(ascending, strange, side) for side in ("left", "right"))
+    rows_at_a_time, areas = max(1, ELEMENTS_AT_A_TIME // max(len(known), len(strange))), []
+    draws = (_rows(len(scores), resamples, seed + k) for k, scores in enumerate((known, strange)))
+    pairs = zip(*draws, strict=True)
+    while part := list(islice(pairs, rows_at_a_time)):
+        weights, strange_weights = (np.stack(kind) for kind in zip(*part, strict=True))
+        up_to = np.concatenate([np.zeros((len(part), 1)), np.cumsum(weights, axis=1, dtype=np.float64)], axis=1)
+        won = (up_to[:, below] + up_to[:, not_above]) / 2 * strange_weights
+        areas.append(won.sum(axis=1) / (len(known) * len(strange)))
+    return np.concatenate(areas)
+
+
+def _rows(count: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    for weights in draw_weights(count, resamples, seed):
+        yield from weights
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:

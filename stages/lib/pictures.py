@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -11,9 +12,13 @@ INK, PAPER = (32, 32, 32), (255, 255, 255)
 GAP = 4  # px between tiles
 
 
-def image_grid(
+def image_grid(images: np.ndarray, path: str | Path, columns: int, **options: Any) -> None:
+    """Writes the picture that `grid_picture` makes."""
+    grid_picture(images, columns, **options).save(path, "PNG", optimize=True)
+
+
+def grid_picture(
     images: np.ndarray,
-    path: str | Path,
     columns: int,
     *,
     row_labels: Sequence[str] = (),
@@ -22,8 +27,8 @@ def image_grid(
     title: str = "",
     tile: int = 56,
     font_size: int = 14,
-) -> None:
-    """Writes uint8 images [n, h, w, 1 or 3] in reading order, `columns` to a row.
+) -> Image.Image:
+    """Shows uint8 images [n, h, w, 1 or 3] in reading order, `columns` to a row.
 
     Small images are enlarged by a whole number to about `tile` px, large ones reduced to it. `row_labels` stand to the
     left, `column_labels` above, `captions` below each image, and are cut when they are too long for their place.
@@ -62,7 +67,7 @@ def image_grid(
         write(left - 2 * GAP, top + row * cell[1] + shown[1] / 2, text, left - 3 * GAP, "rm")
     for column, text in enumerate(column_labels):
         write(left + column * cell[0] + shown[0] / 2, top - line / 2, text, shown[0] + GAP - 2, "mm")
-    canvas.save(path, "PNG", optimize=True)
+    return canvas
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:

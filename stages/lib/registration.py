@@ -58,6 +58,7 @@ def register_generator(
                 {"type": "long", "name": "seed", "required": True},
             ],
             "outputs": [_images(shape)],
+            "params": [{"name": "truncation", "type": "double", "default": 1.0, "shape": None}],
         },
         example={"columns": {"class": classes[:2], "seed": [0, 1]}},
         description=f"Generator of images {_of(shape, classes)}. Frechet distance {scores['fd']:.3f} "

@@ -34,8 +34,3 @@ def write_serving(path: Path, serving: Serving) -> None:
     """The same contents give the same bytes."""
     temperature, threshold, neighbours, bank = serving
     np.savez(path, temperature=temperature, threshold=threshold, neighbours=neighbours, bank=bank)
-
-
-def read_serving(path: Path) -> Serving:
-    with np.load(path, allow_pickle=False) as file:
-        return Serving(float(file["temperature"]), float(file["threshold"]), int(file["neighbours"]), file["bank"])

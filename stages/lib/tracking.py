@@ -104,7 +104,7 @@ class Run:
 
     def model(self, path: Path) -> None:
         """Records that this run made the network at `path`, so that a registered version can be linked to it."""
-        self.tags({"model_sha256": _sha256(path)})
+        self.tags({"model_sha256": sha256_of(path)})
 
     def register(
         self,
@@ -128,8 +128,8 @@ class Run:
         self._append(
             "register",
             name=name,
-            sha256=_sha256(network),
-            bundle_sha256=hashlib.sha256("".join(map(_sha256, (network, serve, *files))).encode()).hexdigest(),
+            sha256=sha256_of(network),
+            bundle_sha256=hashlib.sha256("".join(map(sha256_of, (network, serve, *files))).encode()).hexdigest(),
             serve=self._copy(serve),
             files={Path(path).name: self._copy(path) for path in (network, *files)},
             signature=signature,
@@ -412,7 +412,8 @@ def _git_commit() -> str:
     return answer.stdout.strip() if answer.returncode == 0 else ""
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Of the bytes of a file, in hex."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

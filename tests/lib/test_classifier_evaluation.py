@@ -63,9 +63,10 @@ def test_corruptions_are_measured_beside_the_images_as_they_are(tmp_path):
     space = ClassifierSpace(tmp_path / "model.keras")
     images = RANDOM.integers(0, 256, (30, 12, 12, 1), dtype=np.uint8)
     labels = space(images)[1].argmax(axis=1)
-    accuracies, examples = evaluation.corrupted_accuracies(space, images, labels, seed=0)
-    assert list(accuracies) == list(examples) == ["clean", *CORRUPTIONS]
-    assert accuracies["clean"] == 1
+    hits, examples = evaluation.corrupted_hits(space, images, labels, seed=0)
+    assert list(hits) == list(examples) == ["clean", *CORRUPTIONS]
+    assert hits["clean"].shape == (30,)
+    assert hits["clean"].all()
     np.testing.assert_array_equal(examples["clean"], images[0])
 
 

@@ -68,7 +68,7 @@ def test_evidence_stands_below_each_image(tmp_path, count, rows, channels):
     figures.draw_evidence(tmp_path / "a.png", images, heat, [f"class {k}" for k in range(count)])
     with Image.open(tmp_path / "a.png") as picture:
         pixels = np.asarray(picture)
-    side = 84 // 8 * 8
+    side = 100 // 8 * 8
     assert (pixels == (200, 40, 90)).all(axis=2).sum() == (pixels == (10, 10, 10)).all(axis=2).sum() == count * side**2
     where = np.flatnonzero((pixels == (200, 40, 90)).all(axis=2).any(axis=1))
     assert len(where) == rows * side

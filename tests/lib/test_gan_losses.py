@@ -1,7 +1,9 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 
-from stages.lib.gan_losses import discriminator_loss, generator_loss, gradient_penalty
+from stages.lib.gan_losses import Loss, discriminator_loss, generator_loss, share_seen_as_real
 from stages.lib.runtime import keras, tf
 
 LOG_2 = np.log(2)
@@ -12,6 +14,10 @@ ZEROS = np.zeros(5, np.float32)
     ("loss", "logit", "of_discriminator", "of_generator"),
     [
         ("bce", 0.0, 2 * LOG_2, LOG_2),
+        ("lsgan", 0.0, 0.5, 0.5),
+        ("lsgan", 3.0, 6.5, 2.0),
+        ("wgan", 3.0, 0.0, -3.0),
+        ("wgan-gp", 3.0, 0.0, -3.0),
         ("hinge", 0.0, 2.0, 0.0),
         ("hinge", 3.0, 4.0, -3.0),
         ("relativistic", 0.0, LOG_2, LOG_2),
@@ -31,9 +37,34 @@ def test_bce_is_the_cross_entropy():
     assert float(discriminator_loss("bce", tf.constant(real), tf.constant(fake))) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("loss", ["bce", "hinge", "relativistic"])
+def test_smoothed_bce_is_the_cross_entropy_with_soft_labels():
+    real, fake = np.random.default_rng(0).normal(size=(2, 9)).astype(np.float32)
+    entropy = keras.losses.BinaryCrossentropy(from_logits=True)
+    expected = float(entropy(np.full((9, 1), 0.9), real[:, None])) + float(entropy(np.zeros((9, 1)), fake[:, None]))
+    assert float(discriminator_loss("bce", tf.constant(real), tf.constant(fake), 0.9)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("loss", "best"), [("bce", np.log(0.9 / 0.1)), ("lsgan", 0.9)])
+def test_a_smoothed_label_is_where_the_loss_on_real_images_is_least(loss, best):
+    real = tf.Variable(ZEROS + np.float32(best))
+    with tf.GradientTape() as tape:
+        value = discriminator_loss(loss, real, tf.constant(ZEROS), 0.9)
+    np.testing.assert_allclose(tape.gradient(value, real), 0, atol=1e-7)
+
+
+def test_wgan_is_the_difference_of_the_means_and_lsgan_half_the_squared_errors():
+    real, fake = np.random.default_rng(0).normal(size=(2, 9)).astype(np.float32)
+    for loss in ("wgan", "wgan-gp"):
+        assert float(discriminator_loss(loss, real, fake)) == pytest.approx(fake.mean() - real.mean())
+        assert float(generator_loss(loss, real, fake)) == pytest.approx(-fake.mean())
+    expected = 0.5 * ((real - 1) ** 2).mean() + 0.5 * (fake**2).mean()
+    assert float(discriminator_loss("lsgan", real, fake)) == pytest.approx(expected)
+    assert float(generator_loss("lsgan", real, fake)) == pytest.approx(0.5 * ((fake - 1) ** 2).mean())
+
+
+@pytest.mark.parametrize("loss", get_args(Loss))
 def test_the_discriminator_raises_real_and_lowers_fake_and_the_generator_undoes_it(loss):
-    real, fake = tf.Variable(ZEROS + 0.3), tf.Variable(ZEROS - 0.2)
+    real, fake = tf.Variable(ZEROS + 0.7), tf.Variable(ZEROS + 0.2)
     with tf.GradientTape(persistent=True) as tape:
         of_discriminator = discriminator_loss(loss, real, fake)
         of_generator = generator_loss(loss, real, fake)
@@ -55,26 +86,13 @@ def test_hinge_ignores_what_is_already_told_apart():
 
 @pytest.mark.parametrize("function", [discriminator_loss, generator_loss])
 def test_an_unknown_loss_names_the_known_ones(function):
-    with pytest.raises(ValueError, match="loss 'wgan', expected one of bce, hinge, relativistic"):
-        function("wgan", tf.constant(ZEROS), tf.constant(ZEROS))
+    with pytest.raises(ValueError, match="loss 'gan', expected one of bce, lsgan, wgan, wgan-gp, hinge, relativistic"):
+        function("gan", tf.constant(ZEROS), tf.constant(ZEROS))
 
 
-def test_the_penalty_of_a_linear_discriminator_is_half_its_squared_weights():
-    random = np.random.default_rng(0)
-    weights = tf.constant(random.normal(size=(4, 4, 2)).astype(np.float32))
-    images = tf.constant(random.normal(size=(6, 4, 4, 2)).astype(np.float32))
-
-    def linear(inputs, training):
-        return tf.reduce_sum(inputs[0] * weights, axis=[1, 2, 3]) + tf.cast(inputs[1], tf.float32)
-
-    penalty = float(gradient_penalty(linear, images, tf.range(6)))
-    assert penalty == pytest.approx(0.5 * float(tf.reduce_sum(weights**2)), rel=1e-5)
-
-
-def test_the_penalty_is_a_mean_over_images():
-    images = tf.constant([[[[1.0]]], [[[3.0]]]])
-
-    def quadratic(inputs, training):  # with gradient x
-        return 0.5 * tf.reduce_sum(inputs[0] ** 2, axis=[1, 2, 3])
-
-    assert float(gradient_penalty(quadratic, images, None)) == pytest.approx(0.5 * (1 + 9) / 2)
+@pytest.mark.parametrize(
+    ("loss", "share"), [("bce", 0.75), ("hinge", 0.75), ("lsgan", 0.5), ("wgan", 0.25), ("relativistic", 0.25)]
+)
+def test_the_share_seen_as_real(loss, share):
+    real, fake = tf.constant([-1.0, 0.4, 1.0, 2.0]), tf.constant([0.0, 1.0, 2.0, 1.5])
+    assert float(share_seen_as_real(loss, real, fake)) == share

@@ -3,7 +3,7 @@ import pytest
 
 from stages.lib import generation
 from stages.lib.gan_networks import build_generator
-from stages.lib.generation import draw_latents, generate, is_conditional
+from stages.lib.generation import circular_walk, draw_latents, generate, is_conditional
 from stages.lib.runtime import keras
 
 
@@ -15,6 +15,25 @@ def test_latents_are_standard_normal_and_set_by_their_seed():
     assert abs(latents.std() - 1) < 0.03
     np.testing.assert_array_equal(latents[:10], draw_latents(10, 8, seed=1))
     assert not np.array_equal(latents[:10], draw_latents(10, 8, seed=2))
+
+
+@pytest.mark.parametrize("latent_dim", [2, 64])
+def test_a_walk_starts_at_the_latents_and_goes_around_the_origin_in_equal_steps(latent_dim):
+    start, towards = draw_latents(10, latent_dim, seed=1).reshape(2, 5, latent_dim)
+    walk = circular_walk(start, towards, 12)
+    assert (walk.shape, walk.dtype) == ((12, 5, latent_dim), np.float32)
+    np.testing.assert_allclose(walk[0], start, atol=1e-6)
+    np.testing.assert_allclose(walk[6], -start, atol=1e-5)
+    lengths = np.linalg.norm(start, axis=1)
+    np.testing.assert_allclose(np.linalg.norm(walk, axis=2), np.tile(lengths, (12, 1)), rtol=1e-5)
+    steps = np.linalg.norm(walk - np.roll(walk, 1, axis=0), axis=2)
+    np.testing.assert_allclose(steps, np.tile(2 * np.sin(np.pi / 12) * lengths, (12, 1)), rtol=1e-4)
+    assert ((walk[3] * towards).sum(axis=1) > 0).all()
+
+
+def test_a_walk_through_one_number_goes_to_and_fro():
+    start = np.array([[2.0], [-1.0]], np.float32)
+    np.testing.assert_allclose(circular_walk(start, start + 1, 4)[:, 0, 0], [2, 0, -2, 0], atol=1e-5)
 
 
 def test_minus_1_to_1_becomes_0_to_255():

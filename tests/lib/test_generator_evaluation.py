@@ -4,10 +4,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from stages.lib.gan_networks import build_generator
-from stages.lib.generator_evaluation import accuracy_when_trained_on_generated, draw_samples, generator_metrics
+from stages.lib.generator_evaluation import (
+    accuracy_when_trained_on_generated,
+    class_distances,
+    further_metrics,
+    generator_metrics,
+)
 
 RANDOM = np.random.default_rng(0)
 
@@ -18,17 +22,33 @@ def test_a_perfect_generator_is_as_far_from_the_test_images_as_the_train_images_
     found = generator_metrics(fake, test, train, **options)
     assert found["fd"] == pytest.approx(found["fd_floor"], abs=0.1)
     assert abs(found["kid"]) < 4 * found["kid_error"]
+    half = (found["kid_high"] - found["kid_low"]) / 2
+    assert (found["kid_low"] + half, half) == pytest.approx((found["kid"], 1.959964 * found["kid_error"]))
+    more = further_metrics(fake, test, train, sizes=5, draws=2, seed=0)
+    assert more["fd_infinity"] == pytest.approx(more["fd_infinity_floor"], abs=0.1)
+    assert more["fd_infinity"] < found["fd"]
+    assert more["density"] == pytest.approx(1, abs=0.1)
+    assert more["coverage"] == pytest.approx(more["coverage_expected"], abs=0.04)
     worse = generator_metrics(fake + 3, test, train, **options)
     assert worse["fd"] > 20 * worse["fd_floor"]
     assert worse["fd_floor"] == found["fd_floor"]
     assert worse["precision"] < found["precision"]
 
 
-def test_samples_have_a_row_per_class_and_an_untrained_generator_teaches_chance(tmp_path):
+def test_a_class_that_is_made_badly_stands_out_and_one_with_few_images_is_left_out():
+    labels = np.repeat([0, 1, 2], [200, 200, 20])
+    fake, test, train = RANDOM.normal(size=(3, 420, 4))
+    fake[labels == 1] += 3
+    rows = class_distances((fake, labels), (test, labels), (train, labels), ["cat", "dog", "emu"], 50)
+    assert [(row["class"], row["images"]) for row in rows] == [("cat", 200), ("dog", 200), ("emu", 20)]
+    assert rows[0]["fd"] == pytest.approx(rows[0]["fd_floor"], abs=0.2)
+    assert rows[1]["fd"] == pytest.approx(36, rel=0.1)
+    assert rows[1]["fd_floor"] < 0.3
+    assert (rows[2]["fd"], rows[2]["fd_floor"]) == ("", "")
+
+
+def test_an_untrained_generator_teaches_chance():
     generator = build_generator("conv", (8, 8, 1), 3, 4, 4, True)
-    draw_samples(tmp_path / "samples.png", generator, ["a", "b", "c"], 0)
-    with Image.open(tmp_path / "samples.png") as picture:
-        assert picture.height == 4 + 3 * (64 + 4)
     labels = np.arange(60) % 3
     images = RANDOM.integers(0, 256, (60, 8, 8, 1), dtype=np.uint8)
     options: dict[str, Any] = {"images": 30, "steps": 2, "batch_size": 8, "lr": 0.005, "seed": 0}

@@ -2,10 +2,20 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from stages.lib import classification_metrics as classification
 from stages.lib import intervals
-from stages.lib.intervals import bootstrap, draw_weights, interval
+from stages.lib.intervals import (
+    bootstrap,
+    bootstrap_area_under_roc,
+    bootstrap_mean,
+    bootstrap_risk_coverage,
+    draw_weights,
+    interval,
+)
+from stages.lib.out_of_distribution import area_under_roc
+from stages.lib.selective import area_under_risk_coverage
 
 RANDOM = np.random.default_rng(0)
 LABELS = RANDOM.integers(0, 4, 120)
@@ -67,3 +77,51 @@ def test_covers_the_truth_about_95_times_in_100():
 def test_resamples_without_a_class_say_nothing_of_it():
     assert interval(np.array([np.nan, 0.5, np.nan, 0.5])) == (0.5, 0.5)
     assert np.isnan(interval(np.full(4, np.nan))).all()
+
+
+def drawn(count: int, resamples: int, seed: int) -> np.ndarray:
+    """How often each image is drawn, int [resamples, count]."""
+    return np.concatenate(list(draw_weights(count, resamples, seed))).astype(int)
+
+
+@pytest.mark.parametrize("decimals", [1, 8])
+@pytest.mark.parametrize("elements", [2**24, 500])
+def test_the_area_under_risk_coverage_is_that_of_the_resampled_images(decimals, elements, monkeypatch):
+    monkeypatch.setattr(intervals, "ELEMENTS_AT_A_TIME", elements)
+    confidence, hits = RANDOM.random(150).round(decimals), RANDOM.random(150) < 0.7
+    found = bootstrap_risk_coverage(confidence, hits, 40, seed=2)
+    order = np.argsort(-confidence, kind="stable")
+    repeats = (np.repeat(order, weights) for weights in drawn(150, 40, 2))
+    expected = [area_under_risk_coverage(confidence[again], hits[again]) for again in repeats]
+    np.testing.assert_allclose(found, expected)
+    assert (bootstrap_risk_coverage(confidence, np.ones(150, bool), 40, seed=2) == 0).all()
+
+
+@pytest.mark.parametrize("decimals", [1, 8])
+@pytest.mark.parametrize("elements", [2**24, 500])
+def test_the_area_under_the_roc_is_that_of_the_resampled_images(decimals, elements, monkeypatch):
+    monkeypatch.setattr(intervals, "ELEMENTS_AT_A_TIME", elements)
+    known, strange = RANDOM.normal(0, 1, 120).round(decimals), RANDOM.normal(1, 1, 70).round(decimals)
+    found = bootstrap_area_under_roc(known, strange, 30, seed=4)
+    truth, scores = np.repeat([0, 1], [120, 70]), np.concatenate([np.sort(known), strange])
+    pairs = zip(drawn(120, 30, 4), drawn(70, 30, 5), strict=True)
+    expected = [roc_auc_score(truth, scores, sample_weight=np.concatenate(pair)) for pair in pairs]
+    np.testing.assert_allclose(found, expected)
+
+
+def test_the_interval_of_the_area_under_the_roc_is_that_of_delong():
+    """DeLong, DeLong & Clarke-Pearson 1988: variances of the shares of pairs that an image wins, over their numbers."""
+    known, strange = RANDOM.normal(0, 1, 400), RANDOM.normal(1, 1.5, 250)
+    won = (strange[:, None] > known).astype(float)
+    error = np.sqrt(won.mean(axis=0).var(ddof=1) / 400 + won.mean(axis=1).var(ddof=1) / 250)
+    area = area_under_roc(known, strange)
+    low, high = interval(bootstrap_area_under_roc(known, strange, 2000, seed=0))
+    assert (low, high) == pytest.approx((area - 1.96 * error, area + 1.96 * error), abs=0.15 * error)
+
+
+def test_the_interval_of_a_mean_is_that_of_the_normal_distribution():
+    values = RANDOM.random(500)
+    found = bootstrap_mean(values, 2000, seed=0)
+    half = 1.96 * values.std() / np.sqrt(500)
+    assert interval(found) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
+    np.testing.assert_allclose(found[:20], [np.repeat(values, w).mean() for w in drawn(500, 2000, 0)[:20]], rtol=1e-6)

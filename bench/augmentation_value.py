@@ -1,0 +1,144 @@
+"""Do generated images help the classifier? Its test accuracy with few and many real images.
+
+    python -m bench.augmentation_value ARCHIVE [--sizes 20 100 500 0] [--seeds 0 1 2]
+
+ARCHIVE is Fashion-MNIST, as folders `train/CLASS` and `test/CLASS`. For each number of real images of a class (0: all)
+and each seed, the default generator is trained on these images and no others, with DiffAugment when they are few, and
+then the classifier of the preset `fashion_mnist` four times, in equally many steps:
+
+    none        the real images as they are
+    classical   mirrored and shifted
+    generated   as many generated images beside them, new ones in each of 8 epochs
+    both        real and generated images, mirrored and shifted
+
+Writes bench/results/augmentation_value.json and .png.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.classifier_runs import load as load_classifier
+from bench.classifier_runs import preset
+from bench.common import RESULTS, in_new_process, machine, summary
+from bench.generator_runs import load as load_generator
+from bench.images import Images, read_images
+from stages.augment import operations
+from stages.lib import terminal
+from stages.lib.augmentations import augment
+from stages.lib.classification_metrics import accuracy
+from stages.lib.figures import COLOURS, panel_axes
+from stages.lib.generation import draw_latents, generate
+from stages.lib.runtime import seed_everything
+from stages.lib.training import steps_per_epoch, train
+from stages.train_cnn import build_step as build_classifier_step
+from stages.train_gan import build_step as build_generator_step
+
+KINDS = ("none", "classical", "generated", "both")
+GENERATOR_STEPS, CLASSIFIER_STEPS, VIEWS = 3000, 1500, 8
+FEW = 1000  # images of a class, below which the discriminator sees them augmented
+
+
+def try_kinds(images: Images, per_class: int, seed: int) -> dict[str, float]:
+    """Test accuracy of a classifier for each kind of augmentation."""
+    made = generated_views(images, per_class, seed)
+    return {kind: train_classifier(images, made, kind, seed) for kind in KINDS}
+
+
+def generated_views(images: Images, per_class: int, seed: int) -> list[np.ndarray]:
+    """Generated images in place of each real one, uint8 [n, h, w, c] of the same label, VIEWS times."""
+    few = {"gan.diff_augment": ["translation", "cutout"], "gan.ada_target": 0.8} if per_class < FEW else {}
+    params = load_generator({"gan.steps": GENERATOR_STEPS} | few, seed)
+    seed_everything(seed)
+    step = build_generator_step(params, images.train.shape[1:], 10)
+    shards, labels = [images.train], images.train_labels
+    options: dict[str, Any] = {
+        "batch_size": min(params.batch_size, len(labels)),
+        "steps": params.steps,
+        "report_every": params.steps,
+    }
+    for _ in train(step, lambda epoch: shards, labels, seed=seed, what="gan", blame="gan.lr", **options):
+        pass
+    latents = draw_latents(VIEWS * len(labels), params.latent_dim, seed).reshape(VIEWS, len(labels), -1)
+    return [generate(step.averaged.model, each, labels) for each in latents]
+
+
+def train_classifier(images: Images, made: Sequence[np.ndarray], kind: str, seed: int) -> float:
+    augmentation, params = load_classifier(preset("fashion_mnist") | {"cnn.batch_size": 128, "cnn.lr": 8e-3})
+    chosen = list(operations(augmentation).values()) if kind in ("classical", "both") else []
+
+    def view(epoch: int) -> list[np.ndarray]:
+        shown = [images.train]
+        if kind in ("generated", "both"):
+            shown.append(made[epoch % VIEWS])
+        return [augment(each, 0, seed + k, epoch, chosen) for k, each in enumerate(shown)]
+
+    labels = np.concatenate([images.train_labels] * len(view(0)))
+    per_epoch = steps_per_epoch(view(0), params.batch_size)
+    seed_everything(seed)
+    # The schedule of the classifier is set by its epochs: here by those that hold the steps.
+    planned = params.model_copy(update={"epochs": -(-CLASSIFIER_STEPS // per_epoch), "seed": seed})
+    step = build_classifier_step(planned, images.train.shape[1:], labels, 10, per_epoch)
+    options: dict[str, Any] = {
+        "batch_size": params.batch_size,
+        "steps": planned.epochs * per_epoch,
+        "report_every": CLASSIFIER_STEPS,
+    }
+    for _ in train(step, view, labels, seed=seed, what=f"cnn, {kind}", blame="cnn.lr", **options):
+        pass
+    return accuracy(step.averaged.model.predict(images.test, batch_size=512, verbose=0), images.test_labels)
+
+
+def draw(result: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """Mean and range of the seeds: accuracy, and its difference from no augmentation."""
+    sizes = list(result)
+    with panel_axes(2, path) as axes:
+        for colour, kind in zip(COLOURS, KINDS, strict=True):
+            for axis, base in zip(axes, ("", "none"), strict=True):
+                values = [
+                    [
+                        value - (result[size][base]["seeds"][seed] if base else 0)
+                        for seed, value in result[size][kind]["seeds"].items()
+                    ]
+                    for size in sizes
+                ]
+                means = np.array([np.mean(each) for each in values])
+                spread = np.abs(np.array([[min(each), max(each)] for each in values]).T - means)
+                places = np.arange(len(sizes)) + 0.08 * (KINDS.index(kind) - 1.5)
+                style = {"color": colour, "marker": "o", "markersize": 4, "capsize": 2, "linewidth": 1}
+                axis.errorbar(places, means, spread, label=kind, **style)
+        for axis, label in zip(axes, ("test accuracy", "gain over no augmentation"), strict=True):
+            axis.set_xticks(range(len(sizes)), [size if size != "0" else "all" for size in sizes])
+            axis.set(xlabel="real images of each class", ylabel=label)
+        axes[0].legend(fontsize=8)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("archive", type=Path)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[20, 100, 500, 0], help="images of a class; 0: all")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    given = parser.parse_args()
+    images = read_images(given.archive)
+    result = {}
+    for size in given.sizes:
+        found = []
+        for seed in given.seeds:
+            part = images.few(size, seed) if size else images
+            found.append(in_new_process(try_kinds, part, size or len(images.train) // 10, seed))
+            shown = ", ".join(f"{kind} {value:.4f}" for kind, value in found[-1].items())
+            print(f"{size or 'all'} images a class, seed {seed}: {shown}", flush=True)
+        result[str(size)] = {kind: summary([each[kind] for each in found], given.seeds) for kind in KINDS}
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / "augmentation_value.json"
+    path.write_text(json.dumps({"machine": machine(), "accuracy": result}, indent=1) + "\n", encoding="utf-8")
+    draw(result, path.with_suffix(".png"))
+    print(f"written: {path} and {path.with_suffix('.png').name}")
+
+
+if __name__ == "__main__":
+    terminal.run_stage(main)

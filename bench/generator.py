@@ -1,0 +1,126 @@
+"""This project's generators against settings that users copy, for the same minutes on the same machine.
+
+    python -m bench.generator ARCHIVE [--minutes 2 4 8] [--seeds 0 1 2] [--only NAME ...] [--full]
+
+ARCHIVE is Fashion-MNIST, as folders `train/CLASS` and `test/CLASS`. The default is params.yaml; `dcgan` and `wgan-gp`
+change its network or loss; the two of keras.io are rebuilt in keras_gans.py. Each trains in a process of its own, and
+its clock stands still while it is measured: 10,000 generated images against the 10,000 test images, in the features of
+one reference network. Nothing is chosen by these figures. The default is trained with each seed, the others with the
+first. `--full` trains the conditional GAN of keras.io for its published 20 epochs, however long that takes.
+
+Writes bench/results/generator.json, to which a run with `--only` or `--full` adds, and generator.png.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.common import RESULTS, in_new_process, machine
+from bench.generator_runs import Ruler, train_copied, train_ours, train_reference
+from bench.images import Images, read_images
+from stages.lib import terminal
+from stages.lib.pictures import image_grid
+
+OURS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "dcgan, bce": {"gan.arch": "dcgan", "gan.loss": "bce", "gan.width": 32},
+    "wgan-gp": {"gan.loss": "wgan-gp"},
+}
+COPIED = {"keras.io conditional GAN": "conditional_gan", "keras.io WGAN-GP": "wgan_gp"}
+FULL, FULL_EPOCHS = "keras.io conditional GAN, 20 epochs", 20
+FIGURES = ("fd", "kid", "precision", "recall", "label_accuracy", "images_per_second", "seconds", "steps")
+
+
+def floor(images: Images, reference: Path) -> dict[str, float]:
+    return Ruler(images, reference).floor()
+
+
+def arranged(runs: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """The figures of one recipe, `figure: minutes: seed: value`."""
+    found: dict[str, Any] = {name: {} for name in FIGURES}
+    for seed, run in runs.items():
+        for row in run["rows"]:
+            for name in FIGURES:
+                found[name].setdefault(f"{row['minutes']:g}", {})[str(seed)] = row[name]
+    first = next(iter(runs.values()))
+    return found | {key: first[key] for key in ("weights", "share_of_peak") if key in first}
+
+
+def print_rows(name: str, run: Mapping[str, Any]) -> None:
+    for row in run["rows"]:
+        print(
+            f"{name:38s} {row['minutes']:6.1f} min {row['steps']:7,} steps {row['images_per_second']:7,.0f} images/s  "
+            f"FD {row['fd']:7.2f}  KID {row['kid']:8.3f}  precision {row['precision']:.3f}  recall {row['recall']:.3f} "
+            f" label accuracy {row['label_accuracy']:.3f}",
+            flush=True,
+        )
+    if "share_of_peak" in run:
+        print(f"{name:38s} share of measured peak {run['share_of_peak']:.1%}", flush=True)
+
+
+def run_all(images: Images, reference: Path, given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Figures and samples uint8 [n, h, w, c] of each recipe."""
+    figures, samples = {}, {}
+    asked = given.only or ([] if given.full else [*OURS, *COPIED])
+    for name in asked:
+        runs: dict[int, dict[str, Any]] = {}
+        for seed in given.seeds if name == "default" else given.seeds[:1]:
+            if name in OURS:
+                runs[seed] = in_new_process(train_ours, images, reference, seed, OURS[name], given.minutes)
+            else:
+                runs[seed] = in_new_process(train_copied, images, reference, seed, COPIED[name], given.minutes, None)
+            print_rows(f"{name}, seed {seed}", runs[seed])
+        figures[name], samples[name] = arranged(runs), runs[given.seeds[0]]["samples"]
+    if given.full:
+        run = in_new_process(train_copied, images, reference, 0, "conditional_gan", given.minutes, FULL_EPOCHS)
+        print_rows(FULL, run)
+        figures[FULL], samples[FULL] = arranged({0: run}), run["samples"]
+    return figures, samples
+
+
+def draw(samples: Mapping[str, np.ndarray], path: Path) -> None:
+    """A row per recipe, the same latents and classes in each column."""
+    columns = 20
+    chosen = np.linspace(0, 119, columns).astype(int)
+    shown = np.concatenate([images[chosen] for images in samples.values()])
+    image_grid(shown, path, columns, row_labels=list(samples), tile=56)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("archive", type=Path)
+    parser.add_argument("--minutes", type=float, nargs="+", default=[2, 4, 8])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the default; others: the first")
+    parser.add_argument("--only", nargs="+", choices=[*OURS, *COPIED], metavar="NAME", help=", ".join([*OURS, *COPIED]))
+    parser.add_argument("--full", action="store_true", help=f"{FULL}; alone unless --only names others")
+    given = parser.parse_args()
+    images = read_images(given.archive)
+    with tempfile.TemporaryDirectory() as folder:
+        reference = Path(folder) / "reference.keras"
+        ruler = in_new_process(train_reference, images, reference)
+        real = in_new_process(floor, images, reference)
+        print(f"reference: test accuracy {ruler['accuracy']:.4f}, {ruler['features']} features", flush=True)
+        print_rows("real train images", {"rows": [real | {"minutes": 0, "steps": 0, "images_per_second": 0}]})
+        figures, samples = run_all(images, reference, given)
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / "generator.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() and (given.only or given.full) else {}
+    result = {
+        "machine": machine(),
+        "reference": ruler,
+        "floor": real["fd"],
+        "real": real,
+        "recipes": before.get("recipes", {}) | figures,
+    }
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    draw(samples, RESULTS / ("generator.png" if not (given.only or given.full) else "generator_more.png"))
+    print(f"written: {path}")
+
+
+if __name__ == "__main__":
+    terminal.run_stage(main)

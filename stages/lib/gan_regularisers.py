@@ -1,0 +1,56 @@
+"""What keeps a discriminator smooth and a generator varied, beside the loss: pure functions that return one scalar.
+
+A discriminator is called as `discriminator([images, labels], training=True)` and gives logits float32 [n]; images are
+float32 [n, height, width, channels]. Gradients and their norms are float32 whatever the network computes in.
+"""
+
+from __future__ import annotations
+
+from stages.lib.gan_losses import Loss
+from stages.lib.runtime import tf
+
+# Losses that want every layer of the discriminator bounded: hinge as in Miyato et al. 2018; lsgan, whose square of an
+# unbounded logit throws the generator far off in its first steps.
+SPECTRALLY_NORMALISED = ("hinge", "lsgan")
+
+
+def default_penalty(loss: Loss) -> float:
+    """The weight of the gradient penalty that goes with a loss: 10 for wgan-gp (Gulrajani et al. 2017), 0.3 for bce and
+    relativistic, and none for the others, which clip or normalise the weights instead."""
+    return {"wgan-gp": 10.0, "bce": 0.3, "relativistic": 0.3}.get(loss, 0.0)
+
+
+def gradient_penalty(loss: Loss, discriminator, real, fake, labels, seed):
+    """The penalty that goes with a loss: around 1 between the images for wgan-gp, else R1 on the real images and R2 on
+    the generated ones. seed int [2] draws the places between."""
+    if loss == "wgan-gp":
+        shares = tf.random.stateless_uniform([tf.shape(real)[0], 1, 1, 1], seed)
+        return one_centred_penalty(discriminator, shares * real + (1.0 - shares) * fake, labels)
+    return zero_centred_penalty(discriminator, real, labels) + zero_centred_penalty(discriminator, fake, labels)
+
+
+def zero_centred_penalty(discriminator, images, labels):
+    """Mean over the batch of half the squared norm of the discriminator's gradient at `images`: R1 on real images, R2
+    on generated ones (Mescheder et al. 2018)."""
+    return 0.5 * tf.reduce_mean(_squared_norms(discriminator, images, labels))
+
+
+def one_centred_penalty(discriminator, images, labels):
+    """Mean over the batch of (norm of the discriminator's gradient at `images` - 1)^2 (Gulrajani et al. 2017)."""
+    # The root has no gradient at 0, where a discriminator that ignores an image would put it.
+    norms = tf.sqrt(_squared_norms(discriminator, images, labels) + 1e-12)
+    return tf.reduce_mean((norms - 1.0) ** 2)
+
+
+def feature_distance(real, fake):
+    """Squared distance between the means of features [n, d] of real and of generated images: feature matching (Salimans
+    et al. 2016)."""
+    return tf.reduce_sum((tf.reduce_mean(real, axis=0) - tf.reduce_mean(fake, axis=0)) ** 2)
+
+
+def _squared_norms(discriminator, images, labels):
+    """float32 [n]"""
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        logits = discriminator([images, labels], training=True)
+    return tf.reduce_sum(tf.square(tape.gradient(logits, images)), axis=[1, 2, 3])
