@@ -67,7 +67,7 @@ def train(
 ) -> Iterator[Report]:
     """Runs `steps` steps and yields a Report every `report_every` of them and after the last.
 
-    shards: the uint8 [n, height, width, channels] arrays that an epoch (0, 1, ...) reads; labels: int32, in order.
+    shards: the uint8 [n, height, width, channels] arrays that an epoch (0, 1, ...) reads; labels: int, in order.
     what: the name on the progress bar. blame: the params to look at when a loss is not finite.
     checkpoint: where to save the state now and then, and to take it up from; its memory is the caller's, who may change
     it until the next report is asked for.
@@ -105,7 +105,7 @@ def train(
             start = epoch * per_epoch  # the step at which the window starts
             for images, window_labels, batches in _windows(shards(epoch), labels, batch_size, seed, epoch):
                 start, batches = start + len(batches), batches[max(0, done - start) :]
-                images, window_labels = tf.constant(images), tf.constant(window_labels)
+                images, window_labels = tf.constant(images), tf.constant(window_labels, tf.int32)
                 while len(batches) and done < steps:
                     count = min(STEPS_PER_CALL, len(batches), steps - done, report_every - since_report)
                     first = tf.constant(done, tf.int64)

@@ -30,7 +30,7 @@ PARAMS = {
     "seed": 0,
 }
 FILES = {
-    *("samples.png", "neighbours.png", "memorisation.png", "copies.png", "copies_pixels.png"),
+    *("samples.png", "walk.webp", "neighbours.png", "memorisation.png", "copies.png", "copies_pixels.png"),
     *("generator_classes.csv", "generator_classes.png"),
 }
 
