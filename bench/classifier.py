@@ -184,7 +184,6 @@ def main() -> None:
     images, seeds, path = read_images(given.archive), given.seeds, RESULTS / "classifier.json"
     kept = path.exists() and given.parts != PARTS
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if kept else {}
-    result["machine"] = machine()
     for part in given.parts:
         if part == "equal time":
             result |= compare(images, preset("fashion_mnist"), seeds)
@@ -198,6 +197,7 @@ def main() -> None:
         elif given.mnist:
             digits = preset("fashion_mnist") | {"augment.flip": 0, "cnn.test_views": "shift"}
             result["mnist"] = compare(read_images(given.mnist), digits, seeds)
+        result.setdefault("run_on", {})[part] = machine()
         RESULTS.mkdir(exist_ok=True)
         path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     draw(result, RESULTS / "classifier.png")

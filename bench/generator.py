@@ -14,7 +14,7 @@ Writes bench/results/generator.json, to which a run with `--only` or `--full` ad
 import argparse
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +63,10 @@ def print_rows(name: str, run: Mapping[str, Any]) -> None:
         print(f"{name:38s} share of measured peak {run['share_of_peak']:.1%}", flush=True)
 
 
-def run_all(images: Images, reference: Path, given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Figures and samples uint8 [n, h, w, c] of each recipe."""
-    figures, samples = {}, {}
+def run_all(
+    images: Images, reference: Path, given: argparse.Namespace
+) -> Iterator[tuple[str, dict[str, Any], np.ndarray]]:
+    """The name of each recipe, its figures, and samples uint8 [n, h, w, c]."""
     asked = given.only or ([] if given.full else [*OURS, *COPIED])
     for name in asked:
         runs: dict[int, dict[str, Any]] = {}
@@ -75,12 +76,11 @@ def run_all(images: Images, reference: Path, given: argparse.Namespace) -> tuple
             else:
                 runs[seed] = in_new_process(train_copied, images, reference, seed, COPIED[name], given.minutes, None)
             print_rows(f"{name}, seed {seed}", runs[seed])
-        figures[name], samples[name] = arranged(runs), runs[given.seeds[0]]["samples"]
+        yield name, arranged(runs), runs[given.seeds[0]]["samples"]
     if given.full:
         run = in_new_process(train_copied, images, reference, 0, "conditional_gan", given.minutes, FULL_EPOCHS)
         print_rows(FULL, run)
-        figures[FULL], samples[FULL] = arranged({0: run}), run["samples"]
-    return figures, samples
+        yield FULL, arranged({0: run}), run["samples"]
 
 
 def draw(samples: Mapping[str, np.ndarray], path: Path) -> None:
@@ -106,19 +106,15 @@ def main() -> None:
         real = in_new_process(floor, images, reference)
         print(f"reference: test accuracy {ruler['accuracy']:.4f}, {ruler['features']} features", flush=True)
         print_rows("real train images", {"rows": [real | {"minutes": 0, "steps": 0, "images_per_second": 0}]})
-        figures, samples = run_all(images, reference, given)
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / "generator.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() and (given.only or given.full) else {}
-    result = {
-        "machine": machine(),
-        "reference": ruler,
-        "floor": real["fd"],
-        "real": real,
-        "recipes": before.get("recipes", {}) | figures,
-    }
-    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    draw(samples, RESULTS / ("generator.png" if not (given.only or given.full) else "generator_more.png"))
+        RESULTS.mkdir(exist_ok=True)
+        path, whole = RESULTS / "generator.json", not (given.only or given.full)
+        before = {} if whole or not path.exists() else json.loads(path.read_text(encoding="utf-8"))
+        result = {"floor": real["fd"], "real": real, "reference": ruler, "recipes": before.get("recipes", {})}
+        samples = {}
+        for name, figures, samples[name] in run_all(images, reference, given):  # kept as they come: it takes an hour
+            result["recipes"][name] = figures | {"run_on": machine()}
+            path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    draw(samples, RESULTS / ("generator.png" if whole else "generator_more.png"))
     print(f"written: {path}")
 
 
