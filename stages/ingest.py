@@ -27,7 +27,7 @@ from stages.lib.sources import open_source
 from stages.lib.splits import Splitter, processing_order
 from stages.lib.survey import Survey, limited, survey
 from stages.lib.terminal import UserError
-from stages.lib.workers import available_cores, ordered_map
+from stages.lib.workers import ordered_map
 
 RAW, OUTPUT = Path("data/raw"), Path("data/ingest")
 SMALL = 3000  # images: decoded before worker processes would have started
@@ -52,8 +52,9 @@ class IngestParams(Params):
         return self
 
 
-def ingest(source: Source, params: IngestParams, folder: Path, workers: int) -> pa.Table:
-    """Decodes the images of `source` into shards in `folder`; the bytes are the same for any number of workers.
+def ingest(source: Source, params: IngestParams, folder: Path, workers: int | None = None) -> pa.Table:
+    """Decodes the images of `source` into shards in `folder`; the bytes are the same for any number of workers, of
+    this machine or of a cluster (see ordered_map).
 
     Returns the manifest: one row per file, accepted or not. Raises UserError when too many cannot be decoded, a class
     is left without train images, or a split without any.
@@ -84,7 +85,7 @@ def write_shards(
     splitter: Splitter,
     shard_mib: float,
     folder: Path,
-    workers: int,
+    workers: int | None = None,
 ) -> pa.Table:
     """Appends the accepted images to the shards of their splits, and returns the manifest of `items`."""
     for old in folder.glob("*.npy"):
@@ -164,7 +165,7 @@ def main() -> None:
     params = load_params(IngestParams, "ingest")
     with tracking.stage_run("ingest", params) as run:
         with open_source(RAW / params.source) as source, whole_folder(OUTPUT) as folder:
-            manifest = ingest(source, params, folder, available_cores())
+            manifest = ingest(source, params, folder)
             pq.write_table(manifest, folder / "manifest.parquet")
             classes = json.dumps(source.classes, ensure_ascii=False, indent=1)
             (folder / "classes.json").write_text(classes + "\n", encoding="utf-8")

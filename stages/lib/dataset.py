@@ -7,11 +7,12 @@ classes.json      the class names; a label is an index into this list
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stages.lib.terminal import UserError
@@ -102,8 +103,8 @@ def read_labels(folder: str | Path, split: str) -> np.ndarray:
     """int32 [n], in the order of the split's shards."""
     require(Path(folder) / "manifest.parquet")
     table = pq.read_table(Path(folder) / "manifest.parquet", columns=["split", "label", "reason"])
-    split_of, reason = table["split"].to_numpy(zero_copy_only=False), table["reason"].is_null().to_numpy()
-    return table["label"].to_numpy()[(split_of == split) & reason].astype(np.int32)
+    kept = table.filter(pc.and_(pc.equal(table["split"], split), pc.is_null(table["reason"])))
+    return kept["label"].to_numpy().astype(np.int32)
 
 
 def read_classes(folder: str | Path) -> list[str]:
@@ -122,11 +123,22 @@ def check_side(folder: str | Path, network: str, smallest: int) -> None:
         )
 
 
-def digest(folder: str | Path) -> str:
-    """sha256 over the names and bytes of all files in `folder`: equal data, equal digest."""
+def digest(folder: str | Path, sha256: Callable[[Path], str] | None = None) -> str:
+    """sha256 over the names and bytes of all files in `folder`: equal data, equal digest. `sha256` gives that of a
+    file where it is known already."""
     total = hashlib.sha256()
-    for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
+    for path in files_below(folder):
+        content = sha256(path) if sha256 else file_digest(path)
         total.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
     return total.hexdigest()
+
+
+def files_below(folder: str | Path) -> list[Path]:
+    """All files in `folder` and the folders in it, in order."""
+    return sorted(path for path in Path(folder).rglob("*") if path.is_file())
+
+
+def file_digest(path: str | Path) -> str:
+    """sha256 of a file's bytes."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
