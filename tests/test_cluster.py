@@ -1,5 +1,5 @@
-"""Ingest, validate and augment on a real Dask cluster of two workers, one of which is killed in the middle: the bytes are
-those of this process alone."""
+"""Ingest, validate and augment on a real Dask cluster of two workers, one of which is killed in the middle: the bytes
+are those of this process alone."""
 
 import json
 import zipfile

@@ -130,17 +130,17 @@ def _task() -> Callable[[str, str, dict[str, str], bytes], bytes]:
 
     def run(root: str, code: str, packages: dict[str, str], task: bytes) -> bytes:
         import importlib
-        import os
         import pickle
         import sys
         import threading
+        from pathlib import Path
 
         from distributed import get_worker
 
         address, worker = get_worker().address, get_worker().__dict__
         with worker.setdefault("visionloop_lock", threading.Lock()):
             if worker.get("visionloop_code") != (root, code):
-                if not os.path.isdir(root):
+                if not Path(root).is_dir():
                     raise ImportError(f"{address} has no folder {root}, which must be on a shared file system")
                 for name in [name for name in sys.modules if name.partition(".")[0] == "stages"]:
                     del sys.modules[name]

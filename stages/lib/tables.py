@@ -113,7 +113,9 @@ def read_piece(piece: Piece) -> FileFacts | pa.Table:
 def _files(rows: pa.Table) -> pd.DataFrame:
     """One row per file of a class, with the number of classes that its pixels are found under."""
     labels = _labels_of_pixels(rows)
-    return rows.drop_columns("sha256").to_pandas().set_index("row").rename_axis(None).assign(labels_of_its_pixels=labels)
+    return (
+        rows.drop_columns("sha256").to_pandas().set_index("row").rename_axis(None).assign(labels_of_its_pixels=labels)
+    )
 
 
 def _labels_of_pixels(rows: pa.Table) -> np.ndarray:

@@ -7,11 +7,13 @@ same everywhere, and a process that dies costs its tasks only: they are done aga
 import multiprocessing
 import os
 import signal
+import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from stages.lib.terminal import UserError
@@ -26,6 +28,16 @@ ALLOWED_FAILURES = 3  # of the pool of processes, one after the other and withou
 def available_cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def shared_temporary_folder() -> str:
+    """Where to put a temporary file that workers read: on a cluster they see this checkout, but not this machine's own
+    temporary folder, unless TMPDIR names another."""
+    if os.environ.get("DASK_SCHEDULER_ADDRESS") and not os.environ.get("TMPDIR"):
+        folder = Path(".visionloop").absolute()
+        folder.mkdir(exist_ok=True)
+        return str(folder)
+    return tempfile.gettempdir()
 
 
 def ordered_map(

@@ -72,7 +72,7 @@ def test_a_number_of_workers_means_this_machine(cluster, monkeypatch):
 
 def test_an_error_of_a_task_is_raised_here(cluster, monkeypatch):
     use(monkeypatch, cluster.address)
-    with pytest.raises(UserError, match="^7 is refused$"):
+    with pytest.raises(UserError, match=r"^7 is refused$"):
         list(ordered_map(refuse, [7]))
 
 
@@ -108,7 +108,7 @@ def test_no_scheduler_is_one_sentence_after_a_few_seconds(monkeypatch):
         taken.bind(("127.0.0.1", 0))  # and does not listen
         use(monkeypatch, f"tcp://127.0.0.1:{taken.getsockname()[1]}")
         start = time.monotonic()
-        with pytest.raises(UserError, match="no Dask scheduler answers at DASK_SCHEDULER_ADDRESS=tcp://127.0.0.1"):
+        with pytest.raises(UserError, match=r"no Dask scheduler answers at DASK_SCHEDULER_ADDRESS=tcp://127.0.0.1"):
             list(ordered_map(slow_square, range(3)))
         assert time.monotonic() - start < 15
 
@@ -116,21 +116,21 @@ def test_no_scheduler_is_one_sentence_after_a_few_seconds(monkeypatch):
 def test_no_workers_and_no_scheduler_any_more_are_one_sentence_each(tmp_path, monkeypatch):
     with dask_processes(tmp_path, workers=0) as processes:
         use(monkeypatch, processes.address, seconds=1)
-        with pytest.raises(UserError, match="has had no worker for 1 seconds: start some with `dask worker`"):
+        with pytest.raises(UserError, match=r"has had no worker for 1 seconds: start some with `dask worker`"):
             list(ordered_map(slow_square, range(3)))
         processes.start_workers(1)
         use(monkeypatch, processes.address)
         results = ordered_map(slow_square, range(1000))
         assert next(results)[0] == 0
         processes.scheduler.kill()
-        with pytest.raises(UserError, match="connection to the Dask scheduler at tcp.* was lost"):
+        with pytest.raises(UserError, match=r"connection to the Dask scheduler at tcp.* was lost"):
             list(results)
 
 
 def test_a_task_that_ends_its_workers_is_one_sentence(tmp_path, monkeypatch):
     with dask_processes(tmp_path, 1, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0") as processes:
         use(monkeypatch, processes.address)
-        with pytest.raises(UserError, match="ended 1 workers of the Dask cluster, .* want of memory"):
+        with pytest.raises(UserError, match=r"ended 1 workers of the Dask cluster, .* want of memory"):
             list(ordered_map(end_process, [0]))
 
 
@@ -138,7 +138,7 @@ def test_a_worker_with_other_files_or_packages_is_named():
     code, packages = code_digest(ROOT), installed_packages()
     assert packages["numpy"]
     check_worker("tcp://w:1", str(ROOT), code, packages)
-    with pytest.raises(ImportError, match="tcp://w:1 sees other files below"):
+    with pytest.raises(ImportError, match=r"tcp://w:1 sees other files below"):
         check_worker("tcp://w:1", str(ROOT), "0" * 64, packages)
     with pytest.raises(ImportError, match=rf"tcp://w:1 has pillow {packages['pillow']}, and 1.0 is here"):
         check_worker("tcp://w:1", str(ROOT), code, packages | {"pillow": "1.0"})
@@ -148,5 +148,5 @@ def test_a_worker_that_does_not_see_the_checkout_is_one_sentence(cluster, monkey
     use(monkeypatch, cluster.address)
     monkeypatch.setattr("stages.lib.cluster.code_digest", lambda root: "")
     monkeypatch.setattr("stages.lib.cluster.ROOT", Path("/nowhere"))
-    with pytest.raises(UserError, match="tcp://127.*has no folder /nowhere, which must be on a shared file system"):
+    with pytest.raises(UserError, match=r"tcp://127.*has no folder /nowhere, which must be on a shared file system"):
         list(ordered_map(slow_square, range(3)))
