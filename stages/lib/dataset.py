@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from stages.lib.terminal import UserError
 
 SPLITS = ("train", "val", "test")
+PIECE = 4096  # images in memory at a time
 
 SCHEMA = pa.schema(
     [
@@ -92,6 +93,40 @@ def pick(shards: Sequence[np.ndarray], positions: Sequence[int] | np.ndarray) ->
     starts = np.cumsum([0, *(len(shard) for shard in shards)])
     which = np.searchsorted(starts, positions, side="right") - 1
     return np.stack([shards[shard][position - starts[shard]] for shard, position in zip(which, positions, strict=True)])
+
+
+class Images:
+    """The images of a split as one array that stays on the disk: `images[positions]` and `through` read what they need.
+
+    shape: of all, as that of an array [n, height, width, channels].
+    """
+
+    def __init__(self, folder: str | Path, split: str):
+        self.shards = open_shards(folder, split)
+        self.shape = (sum(map(len, self.shards)), *self.shards[0].shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, positions: int | slice | np.ndarray) -> np.ndarray:
+        if isinstance(positions, slice):
+            positions = np.arange(len(self))[positions]
+        elif isinstance(positions, int | np.integer):
+            return pick(self.shards, [int(positions)])[0]
+        return pick(self.shards, positions) if len(positions) else np.empty((0, *self.shape[1:]), np.uint8)
+
+    def through(self, network: Callable[[np.ndarray], Sequence[np.ndarray]]) -> list[np.ndarray]:
+        """The arrays [n, ...] that `network` returns, as if it were given all images at once: its batches are the same
+        when their size divides PIECE."""
+        found = [network(self._between(start, start + PIECE)) for start in range(0, len(self), PIECE)]
+        return [np.concatenate(arrays) for arrays in zip(*found, strict=True)]
+
+    def _between(self, start: int, stop: int) -> np.ndarray:
+        parts, first = [], 0
+        for shard in self.shards:
+            parts.append(shard[max(0, start - first) : max(0, stop - first)])
+            first += len(shard)
+        return np.concatenate(parts)
 
 
 def read_images(folder: str | Path, split: str) -> np.ndarray:
