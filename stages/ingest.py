@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -73,7 +74,7 @@ def ingest(source: Source, params: IngestParams, folder: Path, workers: int | No
     check(manifest, source.classes, params)
     others = pa.Table.from_pylist([{"source": path, "reason": reason} for path, reason in source.left_out], SCHEMA)
     manifest = pa.concat_tables([manifest, others])
-    return manifest.set_column(0, SCHEMA.field("id"), pa.array(range(len(manifest)), pa.int64()))
+    return manifest.set_column(0, SCHEMA.field("id"), pa.array(np.arange(len(manifest))))
 
 
 class ColourAmongGrey(Exception):

@@ -102,8 +102,8 @@ def expectations(p: ValidateParams, classes: Sequence[str], shape: str) -> list[
 def main() -> None:
     params = load_params(ValidateParams, "validate")
     with tracking.stage_run("validate", params) as run:
-        classes = dataset.read_classes(DATA)
         tables, data_hash = read_data_set(DATA, params.classes)
+        classes = dataset.read_classes(DATA)
         files, images, shapes = tables["files"], tables["images"], tables["shards"]["shape"]
         run.dataset(tracking.source_name(), data_hash, {"images": len(images), "classes": len(classes)})
         expected = expectations(params, classes, shapes[0] if len(shapes) else "missing")
