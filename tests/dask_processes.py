@@ -1,8 +1,6 @@
 """A Dask scheduler and workers as a user starts them, for tests."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -42,7 +40,10 @@ class DaskProcesses:
             self.workers.append(self._start("worker", self.address, "--nthreads", "1", "--no-nanny"))
 
     def kill_worker(self) -> None:
-        os.kill(self.workers.pop().pid, signal.SIGKILL)
+        """By SIGKILL."""
+        worker = self.workers.pop()
+        worker.kill()
+        worker.wait()
 
     def end(self) -> None:
         for process in (*self.workers, self.scheduler):
@@ -53,15 +54,11 @@ class DaskProcesses:
 
 @contextmanager
 def dask_processes(folder: Path, workers: int, **environment: str) -> Iterator[DaskProcesses]:
-    """Ends what it has started, killed workers included."""
+    """A cluster that ends with the block."""
     folder.mkdir(parents=True, exist_ok=True)
     processes = DaskProcesses(folder, environment)
-    started: list[subprocess.Popen] = []
     try:
         processes.start_workers(workers)
-        started += processes.workers
         yield processes
     finally:
         processes.end()
-        for process in started:
-            process.wait()
