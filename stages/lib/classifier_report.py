@@ -110,14 +110,14 @@ class ClassifierReport:
         """Which labels of train and test images are probably wrong."""
         train_labels, params = read_labels(self.data, "train"), self.params
         asked = np.random.default_rng([params.seed, 3]).permutation(len(train_labels))[: params.label_images]
-        chosen, found = (
-            np.sort(asked),
-            [("test", self.images, self.labels, self.calibrated, np.arange(len(self.labels)))],
-        )
+        chosen, everything = np.sort(asked), np.arange(len(self.labels))
+        found: list[tuple[str, Images | np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = [
+            ("test", self.images, self.labels, self.calibrated, everything)
+        ]
         if len(chosen) >= 4:
-            images, labels = pick(self.train_shards, chosen), train_labels[chosen]
+            train_images, labels = pick(self.train_shards, chosen), train_labels[chosen]
             probabilities = evaluation.held_out_probabilities(
-                images,
+                train_images,
                 labels,
                 len(self.classes),
                 steps=params.label_steps,
@@ -125,7 +125,7 @@ class ClassifierReport:
                 lr=params.cas_lr,
                 seed=params.seed,
             )
-            found.append(("train", images, labels, probabilities, chosen))
+            found.append(("train", train_images, labels, probabilities, chosen))
         metrics: dict[str, float] = {}
         suspects = []
         for split, images, labels, probabilities, positions in found:

@@ -108,7 +108,7 @@ class Images:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, positions: int | slice | np.ndarray) -> np.ndarray:
+    def __getitem__(self, positions: int | np.integer | slice | np.ndarray) -> np.ndarray:
         if isinstance(positions, slice):
             positions = np.arange(len(self))[positions]
         elif isinstance(positions, int | np.integer):

@@ -32,7 +32,7 @@ class FirstWith:
         keys, more = _words([digest or bytes(32) for digest in sha256])
         starts, ends = (np.searchsorted(self._keys, keys, side) for side in ("left", "right"))
         found = [-1] * len(sha256)
-        for index in np.flatnonzero(ends > starts):
+        for index in np.flatnonzero(ends > starts).tolist():
             if sha256[index] is not None:
                 same = np.flatnonzero(self._more[starts[index] : ends[index]] == more[index])
                 if len(same):

@@ -91,6 +91,14 @@ class Files:
         last[:-1] = pc.not_equal(ordered.slice(0, max(0, len(order) - 1)), ordered.slice(1)).to_numpy(False)
         return order[last]
 
+    def by_name(self) -> Iterator[tuple[str, Payload]]:
+        """Names with their payloads, in order."""
+        order = self.order()
+        for start in range(0, len(order), AT_A_TIME):
+            positions = order[start : start + AT_A_TIME]
+            names = self.names().take(pa.array(positions)).to_pylist()
+            yield from zip(names, map(self.payload, positions.tolist(), names), strict=True)
+
     def payload(self, position: int, name: str) -> Payload:
         """That of the file at this position, whose name is given."""
         if (other := self._others.get(position)) is not None:

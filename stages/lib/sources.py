@@ -195,7 +195,7 @@ class _Members(zipfile.ZipFile):
 
 class _Handed(list):
     def __init__(self, use: Callable[[zipfile.ZipInfo], None]):
-        self.append = use  # type: ignore[method-assign,assignment]
+        self.append = use  # type: ignore[method-assign]
 
 
 class _Forgotten(dict):

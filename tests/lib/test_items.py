@@ -4,10 +4,10 @@ import sys
 
 import numpy as np
 
-from stages.lib.decode import Extent
+from stages.lib.decode import Extent, Payload
 from stages.lib.items import Files, Item, Items
 
-PAYLOADS = {
+PAYLOADS: dict[str, Payload] = {
     "b/2.png": Extent("/set.zip", 10, 5, 7, 8, 0xFFFFFFFF),
     "a/1.png": Extent("/set.zip", 0, 5, 5, None),
     "a/\u00e9.png": Extent("/elsewhere/1.png"),
@@ -36,6 +36,7 @@ def test_the_order_is_by_name_and_a_later_file_replaces_an_earlier_one():
     names = [kept.names()[position].as_py() for position in kept.order().tolist()]
     assert names == sorted(PAYLOADS)
     assert kept.payload(int(kept.order()[0]), names[0]) == "the new one"
+    assert list(kept.by_name()) == sorted((PAYLOADS | {"a/1.png": "the new one"}).items())
     assert Files().order().tolist() == []
 
 
