@@ -15,7 +15,9 @@ from stages.lib.dataset import SCHEMA, SPLITS, digest, file_digest, files_below,
 from stages.lib.terminal import Progress, UserError
 from stages.lib.workers import ordered_map
 
-SMALL = 2**28  # bytes: read before worker processes would have started
+SMALL = 2**28  # bytes: read by this process alone
+ROWS_AT_A_TIME, BUFFER = 2**16, 2**20
+PIXELS = ("pixels_0", "pixels_1")  # columns that hold the first bytes of the sha256
 
 # The columns that tell a person which row of a table is meant.
 NAMES = {
@@ -55,7 +57,7 @@ def read_data_set(
     tasks += [Piece(str(path.absolute()), group, sum(sizes[:group])) for group in range(len(sizes))]
     small = sum(file.stat().st_size for file in files) <= SMALL
     with (
-        closing(ordered_map(read_piece, tasks, 1 if small else workers)) as pieces,
+        closing(ordered_map(read_piece, tasks, 1 if small else workers, threads=True)) as pieces,
         Progress("read", len(tasks), "pieces") as bar,
     ):
         facts, groups = dict[Path, FileFacts](), list[pa.Table]()
@@ -101,30 +103,44 @@ def read_piece(piece: Piece) -> FileFacts | pa.Table:
     if piece.group is None:
         return FileFacts(file_digest(piece.path), *_header(piece.path))
     columns = ["source", "label", "class", "split", "sha256", "mean", "std", "reason"]
-    rows = pq.ParquetFile(piece.path).read_row_group(piece.group, columns=columns)
-    rows = rows.append_column("row", pa.array(np.arange(len(rows)) + piece.first))
-    # Files that belong to no class, such as a README beside the images, are not counted for or against the data.
-    rows = rows.filter(pc.is_valid(rows["label"]))
-    rejected = pc.if_else(pc.starts_with(rows["reason"], "duplicate of"), "duplicate", "rejected")
-    kept = pc.fill_null(pc.equal(rows["reason"], ""), True)
-    return rows.append_column("outcome", pc.if_else(kept, "accepted", rejected))
+    manifest = pq.ParquetFile(piece.path, buffer_size=BUFFER, pre_buffer=False)
+    first, parts = piece.first, []
+    for batch in manifest.iter_batches(ROWS_AT_A_TIME, row_groups=[piece.group], columns=columns):
+        rows = pa.Table.from_batches([batch]).append_column("row", pa.array(np.arange(len(batch)) + first))
+        first += len(batch)
+        # Files that belong to no class, such as a README beside the images, are not counted for or against the data.
+        rows = rows.filter(pc.is_valid(rows["label"]))
+        # Sixteen bytes are enough to tell images from each other, see stages.lib.duplicates.
+        start = b"".join(bytes.fromhex(sha256[:32]) if sha256 else bytes(16) for sha256 in rows["sha256"].to_pylist())
+        for name, word in zip(PIXELS, np.frombuffer(start, np.int64).reshape(-1, 2).T, strict=True):
+            rows = rows.append_column(name, pa.array(word, mask=rows["sha256"].is_null().to_numpy()))
+        rejected = pc.if_else(pc.starts_with(rows["reason"], "duplicate of"), "duplicate", "rejected")
+        outcome = pc.if_else(pc.fill_null(pc.equal(rows["reason"], ""), True), "accepted", rejected)
+        parts.append(rows.drop_columns("sha256").append_column("outcome", outcome))
+    return pa.concat_tables(parts)
 
 
 def _files(rows: pa.Table) -> pd.DataFrame:
     """One row per file of a class, with the number of classes that its pixels are found under."""
     labels = _labels_of_pixels(rows)
-    return (
-        rows.drop_columns("sha256").to_pandas().set_index("row").rename_axis(None).assign(labels_of_its_pixels=labels)
-    )
+    files = rows.drop_columns(list(PIXELS)).to_pandas().set_index("row").rename_axis(None)
+    files["labels_of_its_pixels"] = labels
+    return files
 
 
 def _labels_of_pixels(rows: pa.Table) -> np.ndarray:
-    """For each row the number of different labels of the rows with its sha256; 1 where it has none."""
-    pixels = pc.fill_null(rows["sha256"].combine_chunks().dictionary_encode().indices, -1).to_numpy().astype(np.int64)
-    names, labels = np.unique(rows["label"].to_numpy(), return_inverse=True)
-    pairs = np.unique((pixels * len(names) + labels)[pixels >= 0])
-    counts = np.bincount(pairs // max(1, len(names)), minlength=1)
-    return np.where(pixels < 0, 1, counts[pixels])
+    """For each row the number of different labels of the rows with its pixels; 1 where nothing could be decoded."""
+    known = np.flatnonzero(pc.is_valid(rows[PIXELS[0]]).to_numpy())
+    label, *words = (pc.fill_null(rows[name], 0).to_numpy()[known] for name in ("label", *PIXELS))
+    order = np.lexsort((label, *words))
+    first = np.ones(len(order), bool)  # of its pixels
+    first[1:] = np.any([np.diff(word[order]) != 0 for word in words], axis=0)
+    another = first.copy()  # label of these pixels
+    another[1:] |= np.diff(label[order]) != 0
+    group = np.cumsum(first) - 1
+    counts = np.ones(len(rows), np.int64)
+    counts[known[order]] = np.bincount(group, another).astype(np.int64)[group]
+    return counts
 
 
 def _images(files: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:

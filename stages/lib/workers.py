@@ -10,7 +10,7 @@ import signal
 import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from pathlib import Path
@@ -41,14 +41,15 @@ def shared_temporary_folder() -> str:
 
 
 def ordered_map(
-    function: Callable[[T], R], chunks: Iterable[T], workers: int | None = None
+    function: Callable[[T], R], chunks: Iterable[T], workers: int | None = None, *, threads: bool = False
 ) -> Generator[R, None, None]:
     """Yields `function(chunk)` in the order of `chunks`, at most three chunks per worker in flight.
 
     workers: so many processes of this machine; with one, everything happens in this process. None leaves it to the
     environment: those of the Dask cluster at DASK_SCHEDULER_ADDRESS, else one for each core. Processes end when the
-    generator does, or is closed. `function` and the chunks must be picklable, and `function` importable from stages/;
-    paths in them must be absolute, for the workers of a cluster have another working directory.
+    generator does, or is closed. threads: takes threads instead of processes of this machine, for a function that
+    leaves Python's lock to others most of the time. `function` and the chunks must be picklable, and `function`
+    importable from stages/; paths in them must be absolute, for the workers of a cluster have another working directory.
     """
     address = os.environ.get("DASK_SCHEDULER_ADDRESS")
     if workers is None and address:
@@ -57,7 +58,10 @@ def ordered_map(
         yield from map_on_cluster(function, chunks, address)
         return
     workers = workers or available_cores()
-    yield from _map_in_processes(function, chunks, workers) if workers > 1 else map(function, chunks)
+    if workers == 1:
+        yield from map(function, chunks)
+        return
+    yield from _map_in_pool(function, chunks, workers, _start_threads if threads else _start_processes)
 
 
 class _Task(Generic[T, R]):
@@ -70,10 +74,12 @@ class _Task(Generic[T, R]):
         return self.future is None or (self.future.done() and isinstance(self.future.exception(), BrokenProcessPool))
 
 
-def _map_in_processes(function: Callable[[T], R], chunks: Iterable[T], workers: int) -> Generator[R, None, None]:
+def _map_in_pool(
+    function: Callable[[T], R], chunks: Iterable[T], workers: int, start: Callable[[int, Callable], Executor]
+) -> Generator[R, None, None]:
     chunks, failures = iter(chunks), 0
     window: deque[_Task[T, R]] = deque()
-    pool = _start(function, workers)
+    pool = start(workers, function)
     try:
         while True:
             window.extend(_Task(chunk) for chunk in islice(chunks, AHEAD * workers - len(window)))
@@ -93,7 +99,7 @@ def _map_in_processes(function: Callable[[T], R], chunks: Iterable[T], workers: 
                         "most likely for want of memory"
                     ) from None
                 pool.shutdown()
-                pool = _start(function, workers)
+                pool = start(workers, function)
                 continue
             window.popleft()
             failures = 0
@@ -102,7 +108,11 @@ def _map_in_processes(function: Callable[[T], R], chunks: Iterable[T], workers: 
         pool.shutdown(cancel_futures=True)
 
 
-def _start(function: Callable, workers: int) -> ProcessPoolExecutor:
+def _start_threads(workers: int, function: Callable) -> Executor:
+    return ThreadPoolExecutor(workers)
+
+
+def _start_processes(workers: int, function: Callable) -> Executor:
     # Not fork: this process may have threads. The server imports what the function needs once, for all workers.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([getattr(function, "func", function).__module__])

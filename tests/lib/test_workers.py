@@ -1,6 +1,7 @@
 """Chunks in processes of this machine: order, and what happens when one of them dies."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ from stages.lib.workers import ordered_map
 
 def square(number: int) -> int:
     return number * number
+
+
+def process_and_thread(number: int) -> tuple[int, int]:
+    return os.getpid(), threading.get_ident()
 
 
 def end_process(number: int) -> int:
@@ -38,6 +43,13 @@ def test_results_come_in_order_and_little_is_in_flight():
     assert next(results) == 0
     assert taken <= 6
     assert list(results) == [number**2 for number in range(1, 40)]
+
+
+def test_threads_are_of_this_process():
+    processes = ordered_map(process_and_thread, range(40), workers=2, threads=True)
+    found = list(processes)
+    assert {process for process, _ in found} == {os.getpid()}
+    assert threading.get_ident() not in {thread for _, thread in found}
 
 
 def test_one_worker_is_this_process():
