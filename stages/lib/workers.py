@@ -49,7 +49,7 @@ def ordered_map(
     environment: those of the Dask cluster at DASK_SCHEDULER_ADDRESS, else one for each core. Processes end when the
     generator does, or is closed. threads: takes threads instead of processes of this machine, for a function that
     leaves Python's lock to others most of the time. `function` and the chunks must be picklable, and `function`
-    importable from stages/; paths in them must be absolute, for the workers of a cluster have another working directory.
+    importable from stages/; paths in them must be absolute: the workers of a cluster have another working directory.
     """
     address = os.environ.get("DASK_SCHEDULER_ADDRESS")
     if workers is None and address:
