@@ -125,7 +125,9 @@ def main() -> None:
     images = read_images(given.archive)
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / "augmentation_value.json"
-    result = json.loads(path.read_text(encoding="utf-8")) if given.resume else {"machine": machine(), "accuracy": {}}
+    result: dict[str, Any] = {"machine": machine(), "accuracy": {}}
+    if given.resume:
+        result = json.loads(path.read_text(encoding="utf-8"))
     for size, seed in product(given.sizes, given.seeds):
         found = result["accuracy"].setdefault(str(size), {kind: {} for kind in KINDS})
         if str(seed) not in found["none"]:

@@ -17,9 +17,9 @@ from stages.lib import distribution, terminal, tracking
 from stages.lib.checkpoints import Checkpoint
 from stages.lib.classification_metrics import accuracy, softmax
 from stages.lib.classifiers import SMALLEST_SIDE
-from stages.lib.cluster import is_chief
 from stages.lib.dataset import check_side, open_shards, read_classes, read_images, read_labels
 from stages.lib.distribution import output_folder
+from stages.lib.launcher import is_chief
 from stages.lib.network_files import save_network
 from stages.lib.outputs import write_metrics, write_table
 from stages.lib.params import Params, load_params

@@ -18,11 +18,11 @@ from stages.lib.checkpoints import Checkpoint
 from stages.lib.classification import ClassifierStep, Optimizer, balanced_weights
 from stages.lib.classification_metrics import accuracy, negative_log_likelihood, softmax
 from stages.lib.classifiers import SMALLEST_SIDE, build_classifier
-from stages.lib.cluster import is_chief
 from stages.lib.dataset import check_side, open_shards, read_classes, read_images, read_labels, require
 from stages.lib.distribution import output_folder
 from stages.lib.figures import learning_curves
 from stages.lib.fine_tuning import FineTuningStep
+from stages.lib.launcher import is_chief
 from stages.lib.mixing import Mixing
 from stages.lib.network_files import copy_in_float32, save_network
 from stages.lib.outputs import write_metrics, write_table

@@ -18,7 +18,6 @@ from stages.lib import distribution, terminal, tracking
 from stages.lib.adversarial import AdversarialStep
 from stages.lib.checkpoints import Checkpoint
 from stages.lib.classification_metrics import accuracy
-from stages.lib.cluster import is_chief
 from stages.lib.collapse import diversity, warning
 from stages.lib.dataset import check_side, open_shards, read_classes, read_images, read_labels, require
 from stages.lib.diff_augment import Augmentation
@@ -30,6 +29,7 @@ from stages.lib.gan_networks import SMALLEST_SIDE, Arch, build_discriminator, bu
 from stages.lib.gan_regularisers import SPECTRALLY_NORMALISED
 from stages.lib.generation import draw_latents, generate
 from stages.lib.generative_metrics import frechet_distance
+from stages.lib.launcher import is_chief
 from stages.lib.network_files import copy_in_float32, save_network
 from stages.lib.outputs import write_metrics, write_table
 from stages.lib.params import Params, load_params

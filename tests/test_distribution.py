@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import yaml
 
-from stages.lib import cluster
+from stages.lib import launcher
 from stages.lib.terminal import UserError
 from tests.conftest import ROOT, tiny_ingest, user_environment
 from tests.test_pipeline import TINY_PARAMS, copy_sources
@@ -184,25 +184,25 @@ def test_a_batch_that_cannot_be_shared_evenly_is_named(data: Path) -> None:
 def test_a_tf_config_that_cannot_be_read_is_shown(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(UserError, match=re.escape(f"TF_CONFIG is {text!r}, expected a cluster of `worker`")):
-        cluster.is_chief()
+        launcher.is_chief()
 
 
 def test_the_chief_is_the_first_of_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TF_CONFIG", raising=False)
     monkeypatch.delenv("SLURM_PROCID", raising=False)
-    assert cluster.is_chief()
+    assert launcher.is_chief()
     hosts = {"chief": ["a:1"], "worker": ["b:1", "c:1"]}
     for kind, index, expected in (("chief", 0, True), ("worker", 0, False), ("worker", 1, False)):
         monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": hosts, "task": {"type": kind, "index": index}}))
-        assert cluster.is_chief() == expected
+        assert launcher.is_chief() == expected
     monkeypatch.setenv(
         "TF_CONFIG", json.dumps({"cluster": {"worker": ["b:1"]}, "task": {"type": "worker", "index": 0}})
     )
-    assert cluster.tf_config() == {}  # one worker is none of several
+    assert launcher.tf_config() == {}  # one worker is none of several
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
     for rank, expected in (("0", True), ("1", False)):
         monkeypatch.setenv("SLURM_PROCID", rank)
-        assert cluster.is_chief() == expected
+        assert launcher.is_chief() == expected
 
 
 class Slurm:

@@ -15,8 +15,8 @@ from stages.lib import distribution
 from stages.lib.adversarial import AdversarialStep
 from stages.lib.classification import ClassifierStep
 from stages.lib.classifiers import build_classifier
-from stages.lib.cluster import is_chief
 from stages.lib.gan_networks import build_discriminator, build_generator
+from stages.lib.launcher import is_chief
 from stages.lib.mixing import Mixing
 from stages.lib.runtime import seed_everything, tf
 from stages.lib.training import train

@@ -1,5 +1,7 @@
 """An exponential moving average of a network's weights."""
 
+from typing import Any
+
 from stages.lib.runtime import keras, tf
 
 
@@ -15,7 +17,7 @@ class AveragedNetwork:
         self.source = model
         self.model = keras.models.clone_model(model)
         self.model.set_weights(model.get_weights())
-        self.twin = None
+        self.twin: Any = None
 
     @property
     def network(self):

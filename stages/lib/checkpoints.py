@@ -27,10 +27,10 @@ import numpy as np
 import yaml
 
 from stages.lib.checkout import main_checkout
-from stages.lib.cluster import is_chief
 from stages.lib.dataset import digest
 from stages.lib.distribution import bytes_from_chief
 from stages.lib.fingerprint import fingerprint
+from stages.lib.launcher import is_chief
 from stages.lib.params import Params
 from stages.lib.terminal import UserError
 

@@ -1,6 +1,6 @@
 """Training on several GPUs and several machines, with the results of one.
 
-Nothing of this is a param. The processes of a job are told apart by what its launcher sets (see cluster.py), and
+Nothing of this is a param. The processes of a job are told apart by what its launcher sets (see launcher.py), and
 several GPUs of one machine are found by themselves. Batches, their order and what is drawn at random are those of one
 process: each replica, a GPU or a worker without any, computes its rows of every batch, and gradients and batch
 statistics are averages over the whole batch. The chief writes outputs, checkpoints and records; the other processes
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.lib.cluster import is_chief, slurm_tasks, tf_config
+from stages.lib.launcher import is_chief, slurm_tasks, tf_config
 from stages.lib.outputs import whole_folder
 from stages.lib.runtime import tf
 from stages.lib.terminal import UserError

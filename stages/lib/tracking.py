@@ -41,7 +41,7 @@ import psutil
 import yaml
 
 from stages.lib.checkout import main_checkout
-from stages.lib.cluster import is_chief
+from stages.lib.launcher import is_chief
 from stages.lib.params import Params
 from stages.lib.terminal import UserError
 
