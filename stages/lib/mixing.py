@@ -31,7 +31,9 @@ class Mixing:
             which = own_rows(tf.random.stateless_uniform([count, 1, 1, 1], seeds[3])) < 0.5
             keep = tf.where(which, mixed, cut)
         pixels = tf.cast(images, tf.float32)
-        blended = tf.cast(tf.round(keep * pixels + (1 - keep) * preceding(pixels)), tf.uint8)
+        # In steps of 2^-15 sums of whole pixels are exact in float32, so that no replica rounds one to another side.
+        exact = tf.round(keep * 2.0**15) * 2.0**-15
+        blended = tf.cast(tf.round(exact * pixels + (1 - exact) * preceding(pixels)), tf.uint8)
         share = tf.reduce_mean(keep, axis=[1, 2])  # [n, 1]: mixup's share, or the area outside the box
         return blended, share * targets + (1 - share) * preceding(targets)
 
@@ -44,8 +46,7 @@ def _beta(alpha: float, count, seed):
     larger = tf.random.stateless_gamma(tf.stack([2, count]), seeds[0], alpha + 1.0)
     uniform = 1.0 - tf.random.stateless_uniform(tf.stack([2, count]), seeds[1])  # above 0
     logarithms = tf.math.log(larger) + tf.math.log(uniform) / alpha
-    # In steps of 1/256 the blends of whole pixels are exact, so that no replica rounds one to another side.
-    return tf.round(256.0 * tf.sigmoid(logarithms[0] - logarithms[1])) / 256.0
+    return tf.sigmoid(logarithms[0] - logarithms[1])
 
 
 def _boxes(shares, size, seed):
