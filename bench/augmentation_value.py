@@ -1,6 +1,6 @@
 """Do generated images help the classifier? Its test accuracy with few and many real images.
 
-    python -m bench.augmentation_value ARCHIVE [--sizes 20 100 500 0] [--seeds 0 1 2]
+    python -m bench.augmentation_value ARCHIVE [--sizes 20 100 500 0] [--seeds 0 1 2] [--resume]
 
 ARCHIVE is Fashion-MNIST, as folders `train/CLASS` and `test/CLASS`. For each number of real images of a class (0: all)
 and each seed, the default generator is trained on these images and no others, with DiffAugment when they are few, and
@@ -17,6 +17,7 @@ Writes bench/results/augmentation_value.json and .png.
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import numpy as np
 
 from bench.classifier_runs import load as load_classifier
 from bench.classifier_runs import preset
-from bench.common import RESULTS, in_new_process, machine, summary
+from bench.common import RESULTS, in_new_process, machine
 from bench.generator_runs import load as load_generator
 from bench.images import Images, read_images
 from stages.augment import operations
@@ -100,10 +101,7 @@ def draw(result: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         for colour, kind in zip(COLOURS, KINDS, strict=True):
             for axis, base in zip(axes, ("", "none"), strict=True):
                 values = [
-                    [
-                        value - (result[size][base]["seeds"][seed] if base else 0)
-                        for seed, value in result[size][kind]["seeds"].items()
-                    ]
+                    [value - (result[size][base][seed] if base else 0) for seed, value in result[size][kind].items()]
                     for size in sizes
                 ]
                 means = np.array([np.mean(each) for each in values])
@@ -122,21 +120,25 @@ def main() -> None:
     parser.add_argument("archive", type=Path)
     parser.add_argument("--sizes", type=int, nargs="+", default=[20, 100, 500, 0], help="images of a class; 0: all")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--resume", action="store_true", help="keep what results/augmentation_value.json holds")
     given = parser.parse_args()
     images = read_images(given.archive)
-    result = {}
-    for size in given.sizes:
-        found = []
-        for seed in given.seeds:
-            part = images.few(size, seed) if size else images
-            found.append(in_new_process(try_kinds, part, size or len(images.train) // 10, seed))
-            shown = ", ".join(f"{kind} {value:.4f}" for kind, value in found[-1].items())
-            print(f"{size or 'all'} images a class, seed {seed}: {shown}", flush=True)
-        result[str(size)] = {kind: summary([each[kind] for each in found], given.seeds) for kind in KINDS}
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / "augmentation_value.json"
-    path.write_text(json.dumps({"machine": machine(), "accuracy": result}, indent=1) + "\n", encoding="utf-8")
-    draw(result, path.with_suffix(".png"))
+    result: dict[str, Any] = {"machine": machine(), "accuracy": {}}
+    if given.resume:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    for size, seed in product(given.sizes, given.seeds):
+        found = result["accuracy"].setdefault(str(size), {kind: {} for kind in KINDS})
+        if str(seed) not in found["none"]:
+            part = images.few(size, seed) if size else images
+            reached = in_new_process(try_kinds, part, size or len(images.train) // 10, seed)
+            for kind in KINDS:
+                found[kind][str(seed)] = reached[kind]
+            path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")  # as they come: it takes an hour
+        shown = ", ".join(f"{kind} {found[kind][str(seed)]:.4f}" for kind in KINDS)
+        print(f"{size or 'all'} images a class, seed {seed}: {shown}", flush=True)
+    draw(result["accuracy"], path.with_suffix(".png"))
     print(f"written: {path} and {path.with_suffix('.png').name}")
 
 

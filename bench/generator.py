@@ -13,6 +13,7 @@ Writes bench/results/generator.json, to which a run with `--only` or `--full` ad
 
 import argparse
 import json
+import statistics
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -83,6 +84,22 @@ def run_all(
         yield FULL, arranged({0: run}), run["samples"]
 
 
+def print_ratios(result: Mapping[str, Any]) -> None:
+    """Means over the seeds after the longest time, beside those of the default and of real images."""
+    last = max(result["recipes"]["default"]["fd"], key=float)
+    ours = statistics.mean(result["recipes"]["default"]["fd"][last].values())
+    print(f"\n{'after ' + last + ' minutes':38s}       FD  of the floor  of the default's  label accuracy  images/s")
+    for name, recipe in result["recipes"].items():
+        end = max(recipe["fd"], key=float)
+        fd, share, speed = (
+            statistics.mean(recipe[figure][end].values()) for figure in ("fd", "label_accuracy", "images_per_second")
+        )
+        print(f"{name:38s} {fd:8.2f} {fd / result['floor']:12.1f}x {fd / ours:16.1f}x {share:15.3f} {speed:9,.0f}")
+    print(
+        f"{'real train images':38s} {result['floor']:8.2f} {1:12.1f}x {'':17s} {result['real']['label_accuracy']:15.3f}"
+    )
+
+
 def draw(samples: Mapping[str, np.ndarray], path: Path) -> None:
     """A row per recipe, the same latents and classes in each column."""
     columns = 20
@@ -115,6 +132,7 @@ def main() -> None:
             result["recipes"][name] = figures | {"run_on": machine()}
             path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     draw(samples, RESULTS / ("generator.png" if whole else "generator_more.png"))
+    print_ratios(result)
     print(f"written: {path}")
 
 

@@ -27,14 +27,14 @@ def time_ingest(folder: Path) -> tuple[int, float]:
     import pandas  # noqa: F401 - pyarrow imports it on its first conversion
     import pyarrow.parquet as pq
 
-    from stages.ingest import IngestParams, available_cores, ingest, open_source
+    from stages.ingest import IngestParams, ingest, open_source
     from stages.lib.params import load_params
 
     params = load_params(IngestParams, "ingest").model_copy(update={"image_size": None, "limit_per_class": None})
     with tempfile.TemporaryDirectory() as output:
         start = time.perf_counter()
         with open_source(folder) as source:
-            manifest = ingest(source, params, Path(output), available_cores())
+            manifest = ingest(source, params, Path(output))
         pq.write_table(manifest, Path(output) / "manifest.parquet")
         return len(manifest), time.perf_counter() - start
 

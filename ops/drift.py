@@ -46,8 +46,8 @@ from stages.lib import terminal
 from stages.lib.params import Params, load_params
 from stages.lib.reference_space import ReferenceSpace
 from stages.lib.sources import open_source
-from stages.lib.splits import Splitter, processing_order
-from stages.lib.survey import survey
+from stages.lib.splits import Splitter
+from stages.lib.survey import limited, survey
 from stages.lib.terminal import UserError
 from stages.lib.workers import available_cores
 
@@ -224,7 +224,7 @@ def ingested(data: Path | None, profile: Profile) -> Iterator[tuple[Path, list[s
     params = load_params(IngestParams, "ingest")
     with open_source(data) as source, tempfile.TemporaryDirectory(prefix="drift-") as name:
         folder, size, channels = Path(name), profile.shape[0], profile.shape[2]
-        items = sorted(source.items, key=lambda item: processing_order(item.split, item.source))
+        items = limited(source.items, None).in_processing_order()
         plan = survey(items, size, 3 if channels == 3 else 1, params.fit)
         # No splits: what the data set does not call test or val itself counts as train.
         splitter = Splitter({"train", "val", "test"}, 0.0, 0.0)

@@ -57,7 +57,7 @@ def find_images(names: Sequence[str]) -> tuple[dict[str, Payload], int]:
                 raise UserError(f"{readable(name)} not found: expected image files, or folders with such")
             found[readable(name)] = Extent(name)
             continue
-        files = {inside: payload for inside, payload in walk(path)[0].items() if not IGNORED.search(inside)}
+        files = {inside: payload for inside, payload in walk(path)[0].by_name() if not IGNORED.search(inside)}
         images = sorted(inside for inside in files if Path(inside).suffix[1:].lower() in EXTENSIONS)
         if not images:
             raise UserError(f"{readable(name)} holds no images: expected PNG, JPEG, BMP, GIF, TIFF or WebP files")

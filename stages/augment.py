@@ -4,9 +4,13 @@ Reads the train split of data/ingest, and data/validate/passed. Writes data/augm
 same shards as the train split, image by image, and `before_after.png`.
 """
 
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 from pydantic import Field
 
@@ -14,7 +18,6 @@ from stages.lib import dataset, tracking
 from stages.lib.augmentations import (
     Border,
     Operation,
-    augment,
     brightness,
     contrast,
     erasing,
@@ -26,11 +29,13 @@ from stages.lib.outputs import whole_folder
 from stages.lib.params import Params, load_params
 from stages.lib.pictures import image_grid
 from stages.lib.terminal import Progress, run_stage, say
+from stages.lib.views import ViewShard, write_view_shard
+from stages.lib.workers import ordered_map
 
 DATA = Path("data/ingest")
 PASSED = Path("data/validate/passed")
 OUTPUT = Path("data/augment")
-
+SMALL = 2**26  # bytes: written before worker processes would have started
 SHOWN_VIEWS, SHOWN_CLASSES = 8, 20  # in the picture
 
 
@@ -49,42 +54,56 @@ class AugmentParams(Params):
     seed: int = Field(ge=0, lt=2**32)
 
 
-def operations(p: AugmentParams) -> dict[str, Operation]:
+def recipe(p: AugmentParams) -> dict[str, Callable[[], Operation]]:
     """What the params ask for, in order; empty when all is off."""
-    chosen = {}
+    chosen: dict[str, Callable[[], Operation]] = {}
     if p.flip:
-        chosen["flip"] = flip(p.flip)
+        chosen["flip"] = partial(flip, p.flip)
     if p.shift or p.rotation or p.zoom:
-        chosen["shift, rotation, zoom"] = shift_rotate_zoom(p.shift, p.rotation, p.zoom, p.border)
+        chosen["shift, rotation, zoom"] = partial(shift_rotate_zoom, p.shift, p.rotation, p.zoom, p.border)
     if p.contrast:
-        chosen["contrast"] = contrast(p.contrast)
+        chosen["contrast"] = partial(contrast, p.contrast)
     if p.brightness:
-        chosen["brightness"] = brightness(p.brightness)
+        chosen["brightness"] = partial(brightness, p.brightness)
     if p.noise:
-        chosen["noise"] = noise(p.noise)
+        chosen["noise"] = partial(noise, p.noise)
     if p.erasing:
-        chosen["erasing"] = erasing(p.erasing, p.erasing_area)
+        chosen["erasing"] = partial(erasing, p.erasing, p.erasing_area)
     return chosen
 
 
-def write_views(params: AugmentParams, output: Path) -> None:
-    """Writes the views of the train split below `output`, one shard in memory at a time."""
-    paths, chosen = dataset.shard_paths(DATA, "train"), list(operations(params).values())
-    with Progress("augment", total=params.views * len(paths), unit="shards") as bar:
-        for view in range(params.views):
-            folder, first = output / f"view-{view:02d}", 0
-            folder.mkdir()
-            for path in paths:
-                images = np.load(path, allow_pickle=False)
-                np.save(folder / path.name, augment(images, first, params.seed, view, chosen))
-                first += len(images)
-                bar.advance()
+def operations(p: AugmentParams) -> dict[str, Operation]:
+    """The same, ready to be applied."""
+    return {name: make() for name, make in recipe(p).items()}
+
+
+def write_views(params: AugmentParams, output: Path, workers: int | None = None) -> None:
+    """Writes the views of the train split below `output`; the bytes are the same for any workers (see ordered_map)."""
+    shards = dataset.open_shards(DATA, "train")
+    paths = [path.absolute() for path in dataset.shard_paths(DATA, "train")]
+    firsts = np.cumsum([0, *map(len, shards)]).tolist()
+    # Shards are moved to their places from here: what is there is complete.
+    scratch = Path(tempfile.mkdtemp(prefix=".", dir=output)).absolute()
+    tasks = [
+        ViewShard(str(path), str(scratch), first, view)
+        for view in range(params.views)
+        for path, first in zip(paths, firsts, strict=False)
+    ]
+    small = params.views * sum(shard.nbytes for shard in shards) <= SMALL
+    task = partial(write_view_shard, recipe=tuple(recipe(params).values()), seed=params.seed)
+    written = ordered_map(task, tasks, 1 if small else workers)
+    with closing(written), Progress("augment", total=len(tasks), unit="shards") as bar:
+        for (source, _, _, view), path in zip(tasks, written, strict=True):
+            folder = output / f"view-{view:02d}"
+            folder.mkdir(exist_ok=True)
+            Path(path).replace(folder / Path(source).name)
+            bar.advance()
+    shutil.rmtree(scratch)
 
 
 def main() -> None:
     params = load_params(AugmentParams, "augment")
     dataset.require(PASSED)
-    cv2.setNumThreads(1)  # an image is too small to share
     with tracking.stage_run("augment", params) as run, whole_folder(OUTPUT) as output:
         labels = dataset.read_labels(DATA, "train")
         write_views(params, output)

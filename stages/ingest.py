@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -19,15 +20,17 @@ from pydantic import Field, model_validator
 from stages.lib import terminal, tracking
 from stages.lib.dataset import SCHEMA, SPLITS, ShardWriter, digest, open_shards
 from stages.lib.decode import decode_chunk
-from stages.lib.layout import Item, Source
+from stages.lib.duplicates import FirstWith
+from stages.lib.items import Items
+from stages.lib.layout import Source
 from stages.lib.outputs import whole_folder
 from stages.lib.params import Params, load_params
 from stages.lib.preview import write_preview
 from stages.lib.sources import open_source
-from stages.lib.splits import Splitter, processing_order
+from stages.lib.splits import Splitter
 from stages.lib.survey import Survey, limited, survey
 from stages.lib.terminal import UserError
-from stages.lib.workers import available_cores, ordered_map
+from stages.lib.workers import ordered_map
 
 RAW, OUTPUT = Path("data/raw"), Path("data/ingest")
 SMALL = 3000  # images: decoded before worker processes would have started
@@ -52,15 +55,16 @@ class IngestParams(Params):
         return self
 
 
-def ingest(source: Source, params: IngestParams, folder: Path, workers: int) -> pa.Table:
-    """Decodes the images of `source` into shards in `folder`; the bytes are the same for any number of workers.
+def ingest(source: Source, params: IngestParams, folder: Path, workers: int | None = None) -> pa.Table:
+    """Decodes the images of `source` into shards in `folder`; the bytes are the same for any number of workers, of
+    this machine or of a cluster (see ordered_map).
 
     Returns the manifest: one row per file, accepted or not. Raises UserError when too many cannot be decoded, a class
     is left without train images, or a split without any.
     """
-    items = sorted(limited(source.items, params.limit_per_class), key=lambda i: processing_order(i.split, i.source))
+    items = limited(source.items, params.limit_per_class).in_processing_order()
     plan = survey(items, params.image_size or source.image_size, params.channels, params.fit)
-    splitter = Splitter({item.split or "" for item in items}, params.test_fraction, params.val_fraction)
+    splitter = Splitter(items.splits_brought(), params.test_fraction, params.val_fraction)
     manifest = None
     with suppress(ColourAmongGrey):
         manifest = write_shards(items, source.classes, plan, splitter, params.shard_mib, folder, workers)
@@ -70,7 +74,7 @@ def ingest(source: Source, params: IngestParams, folder: Path, workers: int) -> 
     check(manifest, source.classes, params)
     others = pa.Table.from_pylist([{"source": path, "reason": reason} for path, reason in source.left_out], SCHEMA)
     manifest = pa.concat_tables([manifest, others])
-    return manifest.set_column(0, SCHEMA.field("id"), pa.array(range(len(manifest)), pa.int64()))
+    return manifest.set_column(0, SCHEMA.field("id"), pa.array(np.arange(len(manifest))))
 
 
 class ColourAmongGrey(Exception):
@@ -78,48 +82,51 @@ class ColourAmongGrey(Exception):
 
 
 def write_shards(
-    items: list[Item],
+    items: Items,
     classes: list[str],
     plan: Survey,
     splitter: Splitter,
     shard_mib: float,
     folder: Path,
-    workers: int,
+    workers: int | None = None,
 ) -> pa.Table:
     """Appends the accepted images to the shards of their splits, and returns the manifest of `items`."""
     for old in folder.glob("*.npy"):
         old.unlink()
     writers = {split: ShardWriter(folder, split, shard_mib) for split in SPLITS}
-    first_with: dict[bytes, Item] = {}
-    parts = []
-    chunks = [items[start : start + plan.chunk] for start in range(0, len(items), plan.chunk)]
-    payloads = ([item.payload for item in chunk] for chunk in chunks)
+    first_with, parts = FirstWith(), []
+    starts = range(0, len(items), plan.chunk)
+    payloads = (items[start : start + plan.chunk].payloads() for start in starts)
     results = ordered_map(partial(decode_chunk, target=plan.target), payloads, workers if len(items) > SMALL else 1)
     with closing(results), terminal.Progress("decode", len(items), "images") as bar:
-        for chunk, (images, facts) in zip(chunks, results, strict=True):
+        for start, (images, facts) in zip(starts, results, strict=True):
             if plan.maybe_grey and any(facts.colour):
                 raise ColourAmongGrey
-            splits = [item.split for item in chunk]
+            chunk = items[start : start + plan.chunk]
+            sources, labels, splits = chunk.sources(), chunk.labels.tolist(), chunk.splits()
             accepted: dict[str, list[int]] = {split: [] for split in SPLITS}
             decoded = 0
-            for index, (item, sha256) in enumerate(zip(chunk, facts.sha256, strict=True)):
+            firsts = first_with.of(facts.sha256, start)
+            repeated = sorted({first for index, first in enumerate(firsts) if first != start + index})
+            originals = dict(zip(repeated, items.take(repeated), strict=True))
+            for index, (sha256, first) in enumerate(zip(facts.sha256, firsts, strict=True)):
                 if sha256 is None:
                     continue
-                plan.check_size(item.source, facts.width[index], facts.height[index])
-                splits[index] = split = splitter.assign(item.split, sha256)
-                first = first_with.setdefault(sha256, item)
-                if first is item:
+                plan.check_size(sources[index], facts.width[index], facts.height[index])
+                splits[index] = split = splitter.assign(splits[index], sha256)
+                if first == start + index:
                     accepted[split].append(decoded)
                 else:
-                    other = f" (class {classes[first.label]})" if first.label != item.label else ""
-                    facts.reason[index] = f"duplicate of {first.source}{other}"
+                    other = originals[first]
+                    of_class = f" (class {classes[other.label]})" if other.label != labels[index] else ""
+                    facts.reason[index] = f"duplicate of {other.source}{of_class}"
                 decoded += 1
             for split, positions in accepted.items():
                 writers[split].append(images[positions])
             columns = {
-                "source": [item.source for item in chunk],
-                "label": [item.label for item in chunk],
-                "class": [classes[item.label] for item in chunk],
+                "source": sources,
+                "label": labels,
+                "class": [classes[label] for label in labels],
                 "split": splits,
                 "sha256": [sha256 and sha256.hex() for sha256 in facts.sha256],
                 **{name: getattr(facts, name) for name in ("width", "height", "mode", "mean", "std", "reason")},
@@ -141,8 +148,9 @@ def check(manifest: pa.Table, classes: list[str], params: IngestParams) -> None:
             f"{len(bad)} of {len(manifest)} images cannot be decoded, and ingest.max_bad_fraction allows "
             f"{params.max_bad_fraction:.2%}: {listed}{more}"
         )
-    accepted = manifest.filter(pc.is_null(manifest["reason"]))
-    count = Counter(zip(accepted["class"].to_pylist(), accepted["split"].to_pylist(), strict=True))
+    accepted = manifest.select(["class", "split"]).filter(pc.is_null(manifest["reason"]))
+    groups = accepted.group_by(["class", "split"]).aggregate([([], "count_all")]).to_pylist()
+    count = Counter({(group["class"], group["split"]): group["count_all"] for group in groups})
     for name in classes:
         if not count[name, "train"]:
             elsewhere = count[name, "val"] + count[name, "test"]
@@ -164,12 +172,13 @@ def main() -> None:
     params = load_params(IngestParams, "ingest")
     with tracking.stage_run("ingest", params) as run:
         with open_source(RAW / params.source) as source, whole_folder(OUTPUT) as folder:
-            manifest = ingest(source, params, folder, available_cores())
+            manifest = ingest(source, params, folder)
             pq.write_table(manifest, folder / "manifest.parquet")
             classes = json.dumps(source.classes, ensure_ascii=False, indent=1)
             (folder / "classes.json").write_text(classes + "\n", encoding="utf-8")
             write_preview(folder, source.classes)
-        counts = Counter(manifest.filter(pc.is_null(manifest["reason"]))["split"].to_pylist())
+        found = pc.value_counts(manifest["split"].filter(pc.is_null(manifest["reason"]))).to_pylist()
+        counts = Counter({group["values"]: group["counts"] for group in found})
         left_out = Counter(kind_of(reason) for reason in manifest["reason"].drop_null().to_pylist())
         run.metrics({f"{split}_images": counts[split] for split in SPLITS} | {"left_out": left_out.total()})
         run.dataset(params.source, digest(OUTPUT), {"images": counts.total(), "classes": len(source.classes)})

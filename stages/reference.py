@@ -13,13 +13,15 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from stages.lib import terminal, tracking
+from stages.lib import distribution, terminal, tracking
 from stages.lib.checkpoints import Checkpoint
 from stages.lib.classification_metrics import accuracy, softmax
 from stages.lib.classifiers import SMALLEST_SIDE
 from stages.lib.dataset import check_side, open_shards, read_classes, read_images, read_labels
+from stages.lib.distribution import output_folder
+from stages.lib.launcher import is_chief
 from stages.lib.network_files import save_network
-from stages.lib.outputs import whole_folder, write_metrics, write_table
+from stages.lib.outputs import write_metrics, write_table
 from stages.lib.params import Params, load_params
 from stages.lib.reference_training import ReferenceTraining
 
@@ -45,6 +47,8 @@ def main() -> None:
     params = load_params(ReferenceParams, "reference")
     shards, labels, classes = open_shards(DATA, "train"), read_labels(DATA, "train"), read_classes(DATA)
     check_side(DATA, "reference", SMALLEST_SIDE["compact"])
+    distribution.join()
+    distribution.check_batch_size(min(params.batch_size, len(labels)), "reference.batch_size")
     val_images, val_labels = read_images(DATA, "val"), read_labels(DATA, "val")
     trained = (params, params.model_copy(update={"seed": params.second_seed}))
     checkpoints = [Checkpoint("reference", each, {"history": []}) for each in trained]
@@ -52,7 +56,7 @@ def main() -> None:
     with (
         tracking.stage_run("reference", params, checkpoints[0]) as run,
         ExitStack() as kept,
-        whole_folder(OUTPUT) as folder,
+        output_folder(OUTPUT) as folder,
     ):
         for each, checkpoint, (prefix, file) in zip(trained, checkpoints, FILES.items(), strict=True):
             # The first training's state is kept until both are done: who interrupts the second loses neither.
@@ -70,10 +74,14 @@ def main() -> None:
                 means = {f"{prefix}{name}": value for name, value in report.means.items()}
                 checkpoint.memory["history"].append({"step": report.step} | means)
                 run.metrics(means, step=report.step)
+            if not is_chief():
+                continue
             network = training.network
             probabilities = softmax(network.predict(val_images, batch_size=512, verbose=0))
             metrics[f"{prefix}val_accuracy"] = accuracy(probabilities, val_labels)
             save_network(network, folder / file)
+        if not is_chief():
+            return
         rows = zip(*(checkpoint.memory["history"] for checkpoint in checkpoints), strict=True)
         write_table(folder / "history.csv", [first | second for first, second in rows])
         write_metrics(folder / "metrics.json", {"reference": metrics})

@@ -5,27 +5,31 @@ Writes data/train_cnn/: model.keras, history.csv, metrics.json (validation), cur
 """
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
 
-from stages.lib import terminal, tracking
+from stages.lib import distribution, terminal, tracking
 from stages.lib.backbones import Weights, build_backbone_classifier, check_arch, find_backbone
 from stages.lib.checkpoints import Checkpoint
 from stages.lib.classification import ClassifierStep, Optimizer, balanced_weights
 from stages.lib.classification_metrics import accuracy, negative_log_likelihood, softmax
 from stages.lib.classifiers import SMALLEST_SIDE, build_classifier
 from stages.lib.dataset import check_side, open_shards, read_classes, read_images, read_labels, require
+from stages.lib.distribution import output_folder
 from stages.lib.figures import learning_curves
 from stages.lib.fine_tuning import FineTuningStep
+from stages.lib.launcher import is_chief
 from stages.lib.mixing import Mixing
 from stages.lib.network_files import copy_in_float32, save_network
-from stages.lib.outputs import whole_folder, write_metrics, write_table
+from stages.lib.outputs import write_metrics, write_table
 from stages.lib.params import Params, load_params
 from stages.lib.runtime import ScaledPrecision, compute_dtype, seed_everything
 from stages.lib.schedules import Schedule
+from stages.lib.terminal import UserError
 from stages.lib.training import steps_per_epoch, train
 from stages.lib.view_averaging import TestViews, average_over_views
 
@@ -74,7 +78,7 @@ def build_network(params: CnnParams, shape, classes: int, *, dtype: str = "float
 
 def build_step(params: CnnParams, shape, labels: np.ndarray, classes: int, per_epoch: int) -> ClassifierStep:
     """The network in training; labels int [n] of the train images, `per_epoch` steps an epoch."""
-    dtype = compute_dtype(params.precision, scales_loss=True)
+    dtype = compute_dtype(params.precision, scales_loss=distribution.replicas() == 1)
     model = build_network(params, shape, classes, dtype=dtype, weights=params.weights)
     options: dict[str, Any] = params.model_dump(
         include={"lr", "schedule", "optimizer", "weight_decay", "beta_2", "momentum", "label_smoothing", "average"}
@@ -106,14 +110,19 @@ def main() -> None:
     labels, classes = read_labels(DATA, "train"), read_classes(DATA)
     shape, batch_size = views[0][0].shape[1:], min(params.batch_size, len(labels))
     check_side(DATA, f"cnn.arch: {params.arch}", SMALLEST_SIDE.get(params.arch, 1))
+    distribution.join()
+    distribution.check_batch_size(batch_size, "cnn.batch_size")
+    if params.precision == "float16" and distribution.replicas() > 1:
+        raise UserError("cnn.precision float16 scales its loss, which one GPU alone can do: set it to auto or bfloat16")
     val_images, val_labels = read_images(DATA, "val"), read_labels(DATA, "val")
 
     state: dict[str, Any] = {"history": [], "best_nll": math.inf, "best_epoch": 0, "best_weights": []}
     checkpoint = Checkpoint("train_cnn", params, state)
-    with tracking.stage_run("train_cnn", params, checkpoint) as run, checkpoint, whole_folder(OUTPUT) as folder:
+    with tracking.stage_run("train_cnn", params, checkpoint) as run, checkpoint, output_folder(OUTPUT) as folder:
         seed_everything(params.seed)
         per_epoch = steps_per_epoch(views[0], batch_size)
-        step = build_step(params, shape, labels, len(classes), per_epoch)
+        with distribution.strategy().scope():
+            step = build_step(params, shape, labels, len(classes), per_epoch)
         for report in train(
             step,
             lambda epoch: views[epoch % len(views)],
@@ -126,18 +135,22 @@ def main() -> None:
             blame="lower cnn.lr",
             checkpoint=checkpoint,
         ):
-            scores = validation_scores(step.averaged.model, val_images, val_labels)
+            network = step.averaged.network
+            scores = distribution.from_chief(partial(validation_scores, network, val_images, val_labels))
             epoch = len(state["history"]) + 1
             state["history"].append({"epoch": epoch} | report.means | scores)
             run.metrics(report.means | scores, step=epoch)
             if scores["val_nll"] < state["best_nll"] or epoch == 1:
                 state |= {"best_nll": scores["val_nll"], "best_epoch": epoch}
-                state["best_weights"] = step.averaged.model.get_weights()
+                state["best_weights"] = network.get_weights()
             if params.patience and epoch - state["best_epoch"] >= params.patience:
                 break
+        if not is_chief():
+            return
         history, best_epoch = state["history"], state["best_epoch"]
-        step.averaged.model.set_weights(state["best_weights"])
-        network = copy_in_float32(step.averaged.model, lambda: build_network(params, shape, len(classes)))
+        network = step.averaged.network
+        network.set_weights(state["best_weights"])
+        network = copy_in_float32(network, lambda: build_network(params, shape, len(classes)))
         network = average_over_views(network, params.test_views)
         metrics = validation_scores(network, val_images, val_labels)
         metrics |= {"best_epoch": best_epoch, "weights": network.count_params()}

@@ -14,13 +14,14 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from stages.lib import terminal, tracking
+from stages.lib import distribution, terminal, tracking
 from stages.lib.adversarial import AdversarialStep
 from stages.lib.checkpoints import Checkpoint
 from stages.lib.classification_metrics import accuracy
 from stages.lib.collapse import diversity, warning
 from stages.lib.dataset import check_side, open_shards, read_classes, read_images, read_labels, require
 from stages.lib.diff_augment import Augmentation
+from stages.lib.distribution import output_folder
 from stages.lib.figures import learning_curves
 from stages.lib.films import write_film
 from stages.lib.gan_losses import Loss
@@ -28,8 +29,9 @@ from stages.lib.gan_networks import SMALLEST_SIDE, Arch, build_discriminator, bu
 from stages.lib.gan_regularisers import SPECTRALLY_NORMALISED
 from stages.lib.generation import draw_latents, generate
 from stages.lib.generative_metrics import frechet_distance
+from stages.lib.launcher import is_chief
 from stages.lib.network_files import copy_in_float32, save_network
-from stages.lib.outputs import whole_folder, write_metrics, write_table
+from stages.lib.outputs import write_metrics, write_table
 from stages.lib.params import Params, load_params
 from stages.lib.pictures import grid_picture, image_grid
 from stages.lib.reference_space import ReferenceSpace
@@ -156,6 +158,8 @@ def main() -> None:
     shards, labels, classes = open_shards(DATA, "train"), read_labels(DATA, "train"), read_classes(DATA)
     shape = shards[0].shape[1:]
     check_side(DATA, f"gan.arch: {params.arch}", SMALLEST_SIDE[params.arch])
+    distribution.join()
+    distribution.check_batch_size(min(params.batch_size, len(labels)), "gan.batch_size")
     val_images, val_labels = read_images(DATA, "val"), read_labels(DATA, "val")
     shown = np.repeat(np.arange(min(len(classes), SHOWN_CLASSES), dtype=np.int32), SAMPLES_PER_CLASS)
     row_labels = classes[:SHOWN_CLASSES] if params.conditional else ()
@@ -164,12 +168,12 @@ def main() -> None:
     state: dict[str, Any] = {"history": [], "samples": [], "best_fd": math.inf, "best_step": 0, "best_weights": []}
     state["warned"] = False
     checkpoint = Checkpoint("train_gan", params, state)
-    with tracking.stage_run("train_gan", params, checkpoint) as run, checkpoint, whole_folder(OUTPUT) as folder:
+    with tracking.stage_run("train_gan", params, checkpoint) as run, checkpoint, output_folder(OUTPUT) as folder:
         (folder / "samples").mkdir()
         validation = Validation(params, ReferenceSpace(REFERENCE), val_images, val_labels)
         seed_everything(params.seed)
-        step = build_step(params, shape, len(classes))
-        averaged = step.averaged.model
+        with distribution.strategy().scope():
+            step = build_step(params, shape, len(classes))
         for report in train(
             step,
             lambda epoch: shards,
@@ -182,6 +186,9 @@ def main() -> None:
             blame="lower gan.lr or raise gan.penalty",
             checkpoint=checkpoint,
         ):
+            if not is_chief():
+                continue
+            averaged = step.averaged.network
             scores = validation.scores(averaged)
             state["history"].append({"step": report.step} | report.means | scores)
             state["samples"].append(generate(averaged, shown_latents, shown))
@@ -191,10 +198,13 @@ def main() -> None:
                 state |= {"best_fd": scores["val_fd"], "best_step": report.step}
                 state["best_weights"] = averaged.get_weights()
             warn_once(state, params.steps, run)
+        if not is_chief():
+            return
         history, best_step = state["history"], state["best_step"]
         for row, images in zip(history, state["samples"], strict=True):  # those from before an interruption, too
             draw_samples(folder, row["step"], images, row_labels)
         draw_film(folder / "training.webp", [row["step"] for row in history], state["samples"], row_labels)
+        averaged = step.averaged.network
         averaged.set_weights(state["best_weights"])
         network = copy_in_float32(averaged, lambda: build_network(params, shape, len(classes)))
         metrics = validation.scores(network) | {"best_step": best_step, "weights": network.count_params()}

@@ -15,7 +15,7 @@ from stages.lib import dataset, tracking
 from stages.lib.expectations import Expectation, Outcome, evaluate, report
 from stages.lib.outputs import whole_folder
 from stages.lib.params import Params, load_params
-from stages.lib.tables import NAMES, read_tables
+from stages.lib.tables import NAMES, read_data_set
 from stages.lib.terminal import UserError, run_stage, say
 
 DATA = Path("data/ingest")
@@ -102,9 +102,9 @@ def expectations(p: ValidateParams, classes: Sequence[str], shape: str) -> list[
 def main() -> None:
     params = load_params(ValidateParams, "validate")
     with tracking.stage_run("validate", params) as run:
-        tables, classes = read_tables(DATA, params.classes), dataset.read_classes(DATA)
+        tables, data_hash = read_data_set(DATA, params.classes)
+        classes = dataset.read_classes(DATA)
         files, images, shapes = tables["files"], tables["images"], tables["shards"]["shape"]
-        data_hash = dataset.digest(DATA)
         run.dataset(tracking.source_name(), data_hash, {"images": len(images), "classes": len(classes)})
         expected = expectations(params, classes, shapes[0] if len(shapes) else "missing")
         outcomes, docs = evaluate(expected, tables, NAMES)

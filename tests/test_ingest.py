@@ -12,7 +12,8 @@ from PIL import Image
 
 from stages.ingest import ColourAmongGrey, IngestParams, ingest, main, write_shards
 from stages.lib.dataset import SPLITS, digest, read_images
-from stages.lib.layout import Item, Source
+from stages.lib.items import Item, Items
+from stages.lib.layout import Source
 from stages.lib.params import load_params
 from stages.lib.sources import open_source
 from stages.lib.splits import Splitter
@@ -114,7 +115,7 @@ def test_channels_follow_the_data_even_when_colour_comes_late(tmp_path):
 def test_no_worker_outlives_the_grey_attempt(tmp_path):
     images = [*np.zeros((3100, 8, 8), np.uint8), RANDOM.integers(0, 256, (8, 8, 3), np.uint8)]
     images[1], images[-1] = images[-1], images[1]
-    items = source(images).items
+    items = Items.of(source(images).items)
     before = {*multiprocessing.active_children()}
     # The error that is caught keeps the frames it went through, and what they hold.
     with pytest.raises(ColourAmongGrey) as caught:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from itertools import product
 
 from stages.lib.averages import AveragedNetwork
 from stages.lib.batch_norm import with_fused_batch_norm
 from stages.lib.diff_augment import Augmentation, DiffAugment
+from stages.lib.distribution import average as average_over_replicas
+from stages.lib.distribution import own_rows, own_share, whole_count
 from stages.lib.gan_losses import Loss, discriminator_loss, generator_loss, share_seen_as_real
 from stages.lib.gan_regularisers import default_penalty, feature_distance, gradient_penalty
 from stages.lib.runtime import keras, tf
 from stages.lib.schedules import Schedule, learning_rate_factor
+from stages.lib.steps import Step
 
 
-class AdversarialStep:
+class AdversarialStep(Step):
     """One Adam step of the discriminator and then, at every `discriminator_steps`-th call, one of the generator, on the
     same generated images.
 
@@ -60,17 +65,29 @@ class AdversarialStep:
         self.optimizers = [keras.optimizers.Adam(rate, beta_1=0.0, beta_2=0.99, epsilon=1e-8) for rate in self.lrs]
         for optimizer, network in zip(self.optimizers, (self.generator, self.discriminator), strict=True):
             optimizer.build(network.trainable_variables)
+        self.with_penalty = [False] if self.penalty == 0 else [True] if penalty_every == 1 else [False, True]
+        self.with_generator = [True] if discriminator_steps == 1 else [False, True]
 
     @property
     def variables(self):
         holders = (self.generator, self.discriminator, self.averaged.model, *self.optimizers, self.augment)
         return [variable for holder in holders for variable in holder.variables]
 
-    def __call__(self, images, labels, index):
+    @property
+    def variants(self):
+        return [partial(self._step, *which) for which in product(self.with_penalty, self.with_generator)]
+
+    def variant(self, index):
+        """The penalty is due at every `penalty_every`-th call, the generator at every `discriminator_steps`-th."""
+        penalty = tf.cast(index % self.penalty_every == 0, tf.int32) * (len(self.with_penalty) - 1)
+        last = tf.cast((index + 1) % self.discriminator_steps == 0, tf.int32) * (len(self.with_generator) - 1)
+        return len(self.with_generator) * penalty + last
+
+    def _step(self, with_penalty: bool, with_generator: bool, images, labels, index):
         seed = tf.stack([self.seed, index])
         seeds = tf.unstack(tf.random.split(seed, 5))
         real = tf.cast(images, tf.float32) / 127.5 - 1.0
-        latents = tf.random.stateless_normal([tf.shape(real)[0], self.generator.input_shape[0][1]], seed)
+        latents = own_rows(tf.random.stateless_normal([whole_count(real), self.generator.input_shape[0][1]], seed))
         factor = learning_rate_factor(self.schedule, tf.cast(index, tf.float32) / self.steps)
         for optimizer, lr in zip(self.optimizers, self.lrs, strict=True):
             optimizer.learning_rate.assign(lr * factor)
@@ -78,25 +95,17 @@ class AdversarialStep:
         with tf.GradientTape() as tape:
             fake = self.generator([latents, labels], training=True)
         fixed = tf.stop_gradient(fake)
-        d_loss, real_logits, fake_logits = self._update_discriminator(real, fixed, labels, index, seeds[:3])
-
-        def update_generator():
-            g_loss, *logits, by_image = self._judge(real, fixed, labels, real_logits, seeds[3:])
+        d_loss, real_logits, fake_logits = self._update_discriminator(real, fixed, labels, with_penalty, seeds[:3])
+        if with_generator:
+            g_loss, real_logits, fake_logits, by_image = self._judge(real, fixed, labels, real_logits, seeds[3:])
             gradients = tape.gradient(fake, self.generator.trainable_variables, output_gradients=by_image)
             self.optimizers[0].apply(gradients, self.generator.trainable_variables)
             self.averaged.update(index // self.discriminator_steps)
-            return g_loss, *map(tf.reduce_mean, logits)
-
-        def leave_generator():
+        else:
             g_loss = generator_loss(self.loss, real_logits, fake_logits)
-            return g_loss, tf.reduce_mean(real_logits), tf.reduce_mean(fake_logits)
+        return d_loss, g_loss, tf.reduce_mean(real_logits), tf.reduce_mean(fake_logits)
 
-        if self.discriminator_steps == 1:
-            return d_loss, *update_generator()
-        last = tf.equal(index % self.discriminator_steps, self.discriminator_steps - 1)
-        return d_loss, *tf.cond(last, update_generator, leave_generator)
-
-    def _update_discriminator(self, real, fake, labels, index, seeds):
+    def _update_discriminator(self, real, fake, labels, with_penalty: bool, seeds):
         """Loss and logits on the images as the discriminator sees them, before its weights change."""
         real, fake = self.augment(real, seeds[0]), self.augment(fake, seeds[1])
         weights = self.discriminator.trainable_variables
@@ -104,23 +113,17 @@ class AdversarialStep:
             # Apart from each other, as batch norm and the deviation within a batch are of one kind of images.
             real_logits, fake_logits = (self.discriminator([images, labels], training=True) for images in (real, fake))
             d_loss = discriminator_loss(self.loss, real_logits, fake_logits, self.real_label)
-            objective = d_loss + self._penalty(real, fake, labels, index, seeds[2])
+            objective = d_loss
+            if with_penalty:
+                penalty = gradient_penalty(self.loss, self.discriminator, real, fake, labels, seeds[2])
+                objective += self.penalty * self.penalty_every * penalty
+            objective = own_share(objective)
         self.optimizers[1].apply(tape.gradient(objective, weights), weights)
         if self.loss == "wgan":
             for weight in weights:
                 weight.assign(tf.clip_by_value(weight, -self.clip, self.clip))
-        self.augment.adapt(share_seen_as_real(self.loss, real_logits, fake_logits))
+        self.augment.adapt(average_over_replicas(share_seen_as_real(self.loss, real_logits, fake_logits)))
         return d_loss, real_logits, fake_logits
-
-    def _penalty(self, real, fake, labels, index, seed):
-        if self.penalty == 0.0:
-            return 0.0
-
-        def penalty():
-            weight = self.penalty * self.penalty_every
-            return weight * gradient_penalty(self.loss, self.discriminator, real, fake, labels, seed)
-
-        return tf.cond(tf.equal(index % self.penalty_every, 0), penalty, lambda: 0.0)
 
     def _judge(self, real, fake, labels, real_logits, seeds):
         """The generator's loss, the logits, and the gradient of its objective by the generated images."""
@@ -132,5 +135,5 @@ class AdversarialStep:
                 real_logits, real_features = self.described([self.augment(real, seeds[1]), labels], training=True)
                 objective = self.feature_matching * feature_distance(real_features, fake_features)
             g_loss = generator_loss(self.loss, real_logits, fake_logits)
-            objective += g_loss
+            objective = own_share(objective + g_loss)
         return g_loss, real_logits, fake_logits, tape.gradient(objective, fake)

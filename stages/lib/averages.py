@@ -1,5 +1,7 @@
 """An exponential moving average of a network's weights."""
 
+from typing import Any
+
 from stages.lib.runtime import keras, tf
 
 
@@ -15,6 +17,17 @@ class AveragedNetwork:
         self.source = model
         self.model = keras.models.clone_model(model)
         self.model.set_weights(model.get_weights())
+        self.twin: Any = None
+
+    @property
+    def network(self):
+        """The average as it is now, as a network to compute with outside of the training."""
+        if not isinstance(self.model.weights[0].value, tf.distribute.DistributedValues):
+            return self.model
+        # One whose weights lie on several replicas computes on all of them only.
+        self.twin = self.twin or keras.models.clone_model(self.model)
+        self.twin.set_weights(self.model.get_weights())
+        return self.twin
 
     def update(self, index) -> None:
         """Moves the average after step `index` (int64 scalar)."""

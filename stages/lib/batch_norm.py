@@ -1,5 +1,5 @@
-"""Batch norm by TensorFlow's fused operation, for training only: four to five times faster on processors than Keras'
-own layer, which computes in float32 step by step."""
+"""Batch norm for training only: by TensorFlow's fused operation, four to five times faster on processors than Keras'
+own layer, which computes in float32 step by step; and over the whole batch, where several replicas share it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from stages.lib.runtime import compute_in, keras, tf
 
 def with_fused_batch_norm(model):
     """A copy of `model`, with its weights, whose batch norms (Ioffe & Szegedy 2015) are computed by one operation while
-    they train. `model` itself when it has none.
+    they train, or on several replicas by Keras' own layer, whose statistics are those of all. `model` itself when it
+    has none.
 
     The weights and their order are the same, so that `model.set_weights(copy.get_weights())` brings them back to
     Keras' own layers.
@@ -18,9 +19,14 @@ def with_fused_batch_norm(model):
     if not any(isinstance(layer, keras.layers.BatchNormalization) for layer in _layers(model)):
         return model
 
+    shared = tf.distribute.get_strategy().num_replicas_in_sync > 1
+
     def fuse(layer):
-        fused = _fused_layer() if type(layer) is keras.layers.BatchNormalization else type(layer)
-        return fused.from_config(layer.get_config())
+        if type(layer) is not keras.layers.BatchNormalization:
+            return type(layer).from_config(layer.get_config())
+        if shared:
+            return keras.layers.BatchNormalization.from_config(layer.get_config() | {"synchronized": True})
+        return _fused_layer().from_config(layer.get_config())
 
     with compute_in(model.dtype_policy.name):
         copy = keras.models.clone_model(model, clone_function=fuse, recursive=True)

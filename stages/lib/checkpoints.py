@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -27,7 +28,9 @@ import yaml
 
 from stages.lib.checkout import main_checkout
 from stages.lib.dataset import digest
+from stages.lib.distribution import bytes_from_chief
 from stages.lib.fingerprint import fingerprint
+from stages.lib.launcher import is_chief
 from stages.lib.params import Params
 from stages.lib.terminal import UserError
 
@@ -42,6 +45,7 @@ class Checkpoint:
     As a context it holds the lock of its folder (a second trainer of the same thing waits), turns SIGTERM and Ctrl-C
     into `stop_requested`, and removes the folder when the block ends without an error.
     `memory` is what the stage itself wants back: a dict of JSON values, arrays and lists of arrays.
+    Of several processes the chief alone touches the folder; the others are given what it has read.
     """
 
     def __init__(self, stage: str, params: Params, memory: dict[str, Any]):
@@ -70,6 +74,15 @@ class Checkpoint:
         return main_checkout() / ".visionloop" / "checkpoints" / f"{self.stage}-{self.key}"
 
     def __enter__(self) -> Checkpoint:
+        if is_chief():
+            self._take_folder()
+        self.handlers = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self.handlers[number] = signal.signal(number, self._request_stop)
+        return self
+
+    def _take_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         _forget_old(self.folder.parent)
         self.lock = self.folder.with_name(f"{self.folder.name}.lock").open(
@@ -83,18 +96,14 @@ class Checkpoint:
             )
             fcntl.flock(self.lock, fcntl.LOCK_EX)
             self.folder.mkdir(exist_ok=True)
-        self.handlers = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self.handlers[number] = signal.signal(number, self._request_stop)
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
-        if kind is None:
-            shutil.rmtree(self.folder)
-        self.lock.close()
+        if is_chief():
+            if kind is None:
+                shutil.rmtree(self.folder)
+            self.lock.close()
 
     def _request_stop(self, number: int, frame: FrameType | None) -> None:
         if self.stop_requested:  # asked twice: at once
@@ -107,6 +116,8 @@ class Checkpoint:
 
     def save(self, variables: Sequence[Any], step: int, progress: dict[str, Any]) -> None:
         """Writes a checkpoint that appears whole or not at all; `progress` is the loop's own state, JSON-able."""
+        if not is_chief():
+            return
         arrays = {f"variable/{i}": np.asarray(value.numpy()) for i, value in enumerate(variables)}
         plain: dict[str, Any] = {}
         for name, value in self.memory.items():
@@ -131,23 +142,35 @@ class Checkpoint:
     def restore(self, variables: Sequence[Any]) -> tuple[int, dict[str, Any]]:
         """Sets the variables and the memory to the newest whole checkpoint and returns its step and progress; (0, {})
         when there is none."""
+        content = bytes_from_chief(self._newest_whole)
+        if not content:
+            return 0, {}
+        arrays = _arrays(content)
+        meta = json.loads(arrays["meta"].tobytes())
+        for i, variable in enumerate(variables):
+            variable.assign(arrays[f"variable/{i}"])
+        self.memory.update(meta["memory"])
+        for name in {key.split("/")[1] for key in arrays if key.startswith("memory/")}:
+            count = sum(key.startswith(f"memory/{name}/") for key in arrays)
+            self.memory[name] = [arrays[f"memory/{name}/{i}"] for i in range(count)]
+        return meta["step"], meta["progress"]
+
+    def _newest_whole(self) -> bytes:
+        """The content of the newest checkpoint that is not damaged; nothing when there is none."""
         for path in sorted(self.folder.glob("*.npz"), reverse=True):
             try:
-                with np.load(path, allow_pickle=False) as file:
-                    arrays = {name: file[name] for name in file.files}
-                meta = json.loads(arrays["meta"].tobytes())
+                content = path.read_bytes()
+                json.loads(_arrays(content)["meta"].tobytes())
+                return content
             except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
                 print(f"  checkpoint {path.name} is damaged ({error}): taking the one before it", flush=True)
                 path.unlink()
-                continue
-            for i, variable in enumerate(variables):
-                variable.assign(arrays[f"variable/{i}"])
-            self.memory.update(meta["memory"])
-            for name in {key.split("/")[1] for key in arrays if key.startswith("memory/")}:
-                count = sum(key.startswith(f"memory/{name}/") for key in arrays)
-                self.memory[name] = [arrays[f"memory/{name}/{i}"] for i in range(count)]
-            return meta["step"], meta["progress"]
-        return 0, {}
+        return b""
+
+
+def _arrays(content: bytes) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
 
 
 def _sync_folder(folder: Path) -> None:

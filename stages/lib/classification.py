@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
 from stages.lib.averages import AveragedNetwork
 from stages.lib.batch_norm import with_fused_batch_norm
+from stages.lib.distribution import own_share
 from stages.lib.runtime import keras, tf
 from stages.lib.schedules import Schedule, learning_rate_factor
+from stages.lib.steps import Step
 
 Optimizer = Literal["adamw", "sgd"]
 
 
-class ClassifierStep:
+class ClassifierStep(Step):
     """One step of AdamW (Loshchilov & Hutter 2019) or of SGD with Nesterov momentum (Sutskever et al. 2013) on the
     cross-entropy with smoothed labels (Szegedy et al. 2016).
 
@@ -48,7 +51,7 @@ class ClassifierStep:
         self.rate = lambda index: lr * learning_rate_factor(schedule, tf.cast(index, tf.float32) / steps)
         self.recipe = optimizer, lr, weight_decay, beta_2, momentum
         self.optimizers = [self.build_optimizer(variables) for variables in self.parts]
-        self.loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing)
+        self.label_smoothing = label_smoothing
 
     @property
     def parts(self) -> list[Sequence[Any]]:
@@ -72,12 +75,16 @@ class ClassifierStep:
         optimizer.build(variables)
         return optimizer
 
-    def __call__(self, images, labels, index):
+    @property
+    def variants(self):
+        return [partial(self._step, self.update)]
+
+    def _step(self, update, images, labels, index):
         targets = tf.one_hot(labels, self.model.output_shape[-1])
         if self.mix:
             images, targets = self.mix(images, targets, index)
             labels = tf.argmax(targets, axis=-1, output_type=labels.dtype)  # of the larger share
-        loss, logits = self.update(images, targets, index)
+        loss, logits = update(images, targets, index)
         self.averaged.update(index)
         hits = tf.equal(tf.argmax(logits, axis=-1, output_type=labels.dtype), labels)
         return loss, tf.reduce_mean(tf.cast(hits, tf.float32))
@@ -87,7 +94,7 @@ class ClassifierStep:
         (optimizer,) = self.optimizers
         with tf.GradientTape() as tape:
             loss, logits = self.forward(images, targets, training=True)
-            objective = optimizer.scale_loss(loss)
+            objective = own_share(optimizer.scale_loss(loss))
         gradients = tape.gradient(objective, self.model.trainable_variables)
         optimizer.learning_rate.assign(self.rate(index))
         optimizer.apply(gradients, self.model.trainable_variables)
@@ -96,8 +103,10 @@ class ClassifierStep:
     def forward(self, images, targets, training: bool):
         """Loss [] and logits [n, classes]."""
         logits = self.model(images, training=training)
-        weights = None if self.class_weights is None else tf.linalg.matvec(targets, self.class_weights)
-        return self.loss(targets, logits, weights), logits
+        losses = keras.losses.categorical_crossentropy(targets, logits, True, self.label_smoothing)  # [n]
+        if self.class_weights is not None:
+            losses *= tf.linalg.matvec(targets, self.class_weights)
+        return tf.reduce_mean(losses), logits
 
 
 def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from stages.lib import classifier_figures as figures
 from stages.lib.calibration import fit_temperature
 from stages.lib.classification_metrics import softmax
 from stages.lib.classifier_space import ClassifierSpace
-from stages.lib.dataset import open_shards, pick, read_classes, read_images, read_labels
+from stages.lib.dataset import Images, open_shards, pick, read_classes, read_labels
 from stages.lib.grad_cam import grad_cam, heat_over
 from stages.lib.intervals import bootstrap_area_under_roc, bootstrap_mean, bootstrap_risk_coverage
 from stages.lib.label_errors import suspected_labels
@@ -34,9 +34,10 @@ class ClassifierReport:
     def __init__(self, folder: Path, network: Path, data: Path, params: Any):
         self.folder, self.data, self.params, self.space = folder, data, params, ClassifierSpace(network)
         self.classes, self.train_shards = read_classes(data), open_shards(data, "train")
-        self.images, self.labels = read_images(data, "test"), read_labels(data, "test")
-        self.features, self.logits = self.space(self.images)
-        self.val = self.space(read_images(data, "val"))
+        self.images, self.labels = Images(data, "test"), read_labels(data, "test")
+        self.features, self.logits = self.images.through(self.space)
+        val_features, val_logits = Images(data, "val").through(self.space)
+        self.val = val_features, val_logits
         self.temperature = fit_temperature(self.val[1], read_labels(data, "val"))
         self.probabilities, self.calibrated = softmax(self.logits), softmax(self.logits / self.temperature)
 
@@ -109,14 +110,14 @@ class ClassifierReport:
         """Which labels of train and test images are probably wrong."""
         train_labels, params = read_labels(self.data, "train"), self.params
         asked = np.random.default_rng([params.seed, 3]).permutation(len(train_labels))[: params.label_images]
-        chosen, found = (
-            np.sort(asked),
-            [("test", self.images, self.labels, self.calibrated, np.arange(len(self.labels)))],
-        )
+        chosen, everything = np.sort(asked), np.arange(len(self.labels))
+        found: list[tuple[str, Images | np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = [
+            ("test", self.images, self.labels, self.calibrated, everything)
+        ]
         if len(chosen) >= 4:
-            images, labels = pick(self.train_shards, chosen), train_labels[chosen]
+            train_images, labels = pick(self.train_shards, chosen), train_labels[chosen]
             probabilities = evaluation.held_out_probabilities(
-                images,
+                train_images,
                 labels,
                 len(self.classes),
                 steps=params.label_steps,
@@ -124,15 +125,15 @@ class ClassifierReport:
                 lr=params.cas_lr,
                 seed=params.seed,
             )
-            found.append(("train", images, labels, probabilities, chosen))
+            found.append(("train", train_images, labels, probabilities, chosen))
         metrics: dict[str, float] = {}
         suspects = []
         for split, images, labels, probabilities, positions in found:
-            origins = read_origins(self.data, split)
             indices, suggested, scores = suspected_labels(probabilities, labels)
+            origins = read_origins(self.data, split, positions[indices])
             metrics[f"suspected_{split}_labels"] = len(indices)
-            for i, better, score in zip(indices, suggested, scores, strict=True):
-                row = {"split": split, "source": origins[positions[i]], "given": self.classes[labels[i]]}
+            for i, origin, better, score in zip(indices, origins, suggested, scores, strict=True):
+                row = {"split": split, "source": origin, "given": self.classes[labels[i]]}
                 row |= {"suggested": self.classes[better], "score": float(score)}
                 suspects.append((row, images[i]))
         suspects.sort(key=lambda suspect: -suspect[0]["score"])

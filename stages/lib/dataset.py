@@ -7,16 +7,18 @@ classes.json      the class names; a label is an index into this list
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stages.lib.terminal import UserError
 
 SPLITS = ("train", "val", "test")
+PIECE = 4096  # images in memory at a time
 
 SCHEMA = pa.schema(
     [
@@ -93,6 +95,40 @@ def pick(shards: Sequence[np.ndarray], positions: Sequence[int] | np.ndarray) ->
     return np.stack([shards[shard][position - starts[shard]] for shard, position in zip(which, positions, strict=True)])
 
 
+class Images:
+    """The images of a split as one array that stays on the disk: `images[positions]` and `through` read what they need.
+
+    shape: of all, as that of an array [n, height, width, channels].
+    """
+
+    def __init__(self, folder: str | Path, split: str):
+        self.shards = open_shards(folder, split)
+        self.shape = (sum(map(len, self.shards)), *self.shards[0].shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, positions: int | np.integer | slice | np.ndarray) -> np.ndarray:
+        if isinstance(positions, slice):
+            positions = np.arange(len(self))[positions]
+        elif isinstance(positions, int | np.integer):
+            return pick(self.shards, [int(positions)])[0]
+        return pick(self.shards, positions) if len(positions) else np.empty((0, *self.shape[1:]), np.uint8)
+
+    def through(self, network: Callable[[np.ndarray], Sequence[np.ndarray]]) -> list[np.ndarray]:
+        """The arrays [n, ...] that `network` returns, as if it were given all images at once: its batches are the same
+        when their size divides PIECE."""
+        found = [network(self._between(start, start + PIECE)) for start in range(0, len(self), PIECE)]
+        return [np.concatenate(arrays) for arrays in zip(*found, strict=True)]
+
+    def _between(self, start: int, stop: int) -> np.ndarray:
+        parts, first = [], 0
+        for shard in self.shards:
+            parts.append(shard[max(0, start - first) : max(0, stop - first)])
+            first += len(shard)
+        return np.concatenate(parts)
+
+
 def read_images(folder: str | Path, split: str) -> np.ndarray:
     """All images of a split, uint8 [n, height, width, channels]. Raises UserError when there are none."""
     return np.concatenate(open_shards(folder, split))
@@ -102,8 +138,8 @@ def read_labels(folder: str | Path, split: str) -> np.ndarray:
     """int32 [n], in the order of the split's shards."""
     require(Path(folder) / "manifest.parquet")
     table = pq.read_table(Path(folder) / "manifest.parquet", columns=["split", "label", "reason"])
-    split_of, reason = table["split"].to_numpy(zero_copy_only=False), table["reason"].is_null().to_numpy()
-    return table["label"].to_numpy()[(split_of == split) & reason].astype(np.int32)
+    kept = table.filter(pc.and_(pc.equal(table["split"], split), pc.is_null(table["reason"])))
+    return kept["label"].to_numpy().astype(np.int32)
 
 
 def read_classes(folder: str | Path) -> list[str]:
@@ -122,11 +158,22 @@ def check_side(folder: str | Path, network: str, smallest: int) -> None:
         )
 
 
-def digest(folder: str | Path) -> str:
-    """sha256 over the names and bytes of all files in `folder`: equal data, equal digest."""
+def digest(folder: str | Path, sha256: Callable[[Path], str] | None = None) -> str:
+    """sha256 over the names and bytes of all files in `folder`: equal data, equal digest. `sha256` gives that of a
+    file where it is known already."""
     total = hashlib.sha256()
-    for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
+    for path in files_below(folder):
+        content = sha256(path) if sha256 else file_digest(path)
         total.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
     return total.hexdigest()
+
+
+def files_below(folder: str | Path) -> list[Path]:
+    """All files in `folder` and the folders in it, in order."""
+    return sorted(path for path in Path(folder).rglob("*") if path.is_file())
+
+
+def file_digest(path: str | Path) -> str:
+    """sha256 of a file's bytes."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

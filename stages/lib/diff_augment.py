@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from stages.lib.distribution import own_rows, whole_count
 from stages.lib.runtime import keras, tf
 
 Augmentation = Literal["colour", "translation", "cutout"]
@@ -39,7 +40,7 @@ class DiffAugment:
             drawn = tf.random.experimental.stateless_fold_in(seed, number)
             changed = change[kind](images, drawn)
             if self.target is not None:
-                chance = tf.random.stateless_uniform([tf.shape(images)[0], 1, 1, 1], tf.reverse(drawn, [0]))
+                (chance,) = _uniform(images, tf.reverse(drawn, [0]), 1)
                 changed = tf.where(chance < self.probability.value, changed, images)
             images = changed
         return images
@@ -88,7 +89,7 @@ def _cut_out(images, seed):
 
 def _uniform(images, seed, count: int):
     """`count` tensors of shares in [0, 1), float32 [n, 1, 1, 1]."""
-    return tf.unstack(tf.random.stateless_uniform([count, tf.shape(images)[0], 1, 1, 1], seed))
+    return tf.unstack(own_rows(tf.random.stateless_uniform([count, whole_count(images), 1, 1, 1], seed), axis=1))
 
 
 def _whole(share, first: int, last: int):

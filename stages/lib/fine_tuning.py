@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from stages.lib.backbones import backbone_of
 from stages.lib.classification import ClassifierStep
+from stages.lib.distribution import own_share
 from stages.lib.runtime import tf
 
 
@@ -28,30 +30,33 @@ class FineTuningStep(ClassifierStep):
         inside = {id(variable) for variable in backbone}
         return [[variable for variable in self.model.trainable_variables if id(variable) not in inside], backbone]
 
-    def update(self, images, targets, index):
-        head, backbone = self.optimizers
-        head_variables, backbone_variables = self.parts
-        rate = self.rate(index)
+    @property
+    def variants(self):
+        return [partial(self._step, self.update_head), partial(self._step, self.update_all)]
 
-        def gradients_of(*parts):
-            with tf.GradientTape() as tape:
-                loss, logits = self.forward(images, targets, training=False)
-                objective = head.scale_loss(loss)
-            head.learning_rate.assign(rate)
-            return loss, logits, tape.gradient(objective, parts)
+    def variant(self, index):
+        return tf.cast(index >= self.frozen_steps, tf.int32)
 
-        def update_head():
-            loss, logits, (gradients,) = gradients_of(head_variables)
-            head.apply(gradients, head_variables)
-            return loss, logits
+    def update_head(self, images, targets, index):
+        loss, logits, (gradients,) = self._gradients(images, targets, index, self.parts[:1])
+        self.optimizers[0].apply(gradients, self.parts[0])
+        return loss, logits
 
-        def update_all():
-            loss, logits, (head_gradients, gradients) = gradients_of(head_variables, backbone_variables)
-            # Both scales are powers of two that shrink and grow on their own.
-            scale = backbone.scale_loss(1.0) / head.scale_loss(1.0)
-            head.apply(head_gradients, head_variables)
-            backbone.learning_rate.assign(self.finetune_lr * rate)
-            backbone.apply([scale * gradient for gradient in gradients], backbone_variables)
-            return loss, logits
+    def update_all(self, images, targets, index):
+        (head, backbone), parts = self.optimizers, self.parts
+        loss, logits, (head_gradients, gradients) = self._gradients(images, targets, index, parts)
+        # Both scales are powers of two that shrink and grow on their own.
+        scale = backbone.scale_loss(1.0) / head.scale_loss(1.0)
+        head.apply(head_gradients, parts[0])
+        backbone.learning_rate.assign(self.finetune_lr * self.rate(index))
+        backbone.apply([scale * gradient for gradient in gradients], parts[1])
+        return loss, logits
 
-        return tf.cond(index < self.frozen_steps, update_head, update_all)
+    def _gradients(self, images, targets, index, parts):
+        """Loss, logits and the gradients, in the scale of the head's optimizer, which gets its rate."""
+        head = self.optimizers[0]
+        with tf.GradientTape() as tape:
+            loss, logits = self.forward(images, targets, training=False)
+            objective = own_share(head.scale_loss(loss))
+        head.learning_rate.assign(self.rate(index))
+        return loss, logits, tape.gradient(objective, parts)

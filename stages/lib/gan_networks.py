@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from stages.lib.distribution import average
 from stages.lib.runtime import compute_in, keras, tf
 
 Arch = Literal["conv", "dcgan", "article"]
@@ -87,7 +88,8 @@ def _conv_generator(latents, labels, shape, classes, width):
     x = normalise(layers.Reshape([side, side, channels])(x))
     for _ in range(doublings - 1):
         x = normalise(_depth_to_space(convolve(x, 4 * width)))
-        x = normalise(convolve(x, width))
+        # A bias would be taken away by the norm; its gradient is rounding noise, by which Adam would let it wander.
+        x = normalise(convolve(x, width, use_bias=False))
     x = layers.LeakyReLU(0.2)(_depth_to_space(convolve(x, 4 * max(8, width // 6))))
     x = convolve(x, shape[2], 5, kernel_initializer="lecun_normal")
     return _crop(layers.Activation("tanh", dtype="float32")(x), shape[0])
@@ -195,8 +197,9 @@ def _append_batch_deviation(x):
 
     def append(x):
         values = tf.cast(x, tf.float32)
+        variance = average(tf.reduce_mean((values - average(tf.reduce_mean(values, axis=0))) ** 2, axis=0))
         # The root has no gradient at 0, where images that are equal would put it.
-        deviation = tf.reduce_mean(tf.sqrt(tf.math.reduce_variance(values, axis=0) + 1e-8))
+        deviation = tf.reduce_mean(tf.sqrt(variance + 1e-8))
         return tf.concat([x, tf.zeros_like(x[..., :1]) + tf.cast(deviation, x.dtype)], -1)
 
     return keras.layers.Lambda(append, output_shape=(*x.shape[1:-1], x.shape[-1] + 1), name="minibatch_std")(x)

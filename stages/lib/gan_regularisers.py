@@ -6,6 +6,7 @@ float32 [n, height, width, channels]. Gradients and their norms are float32 what
 
 from __future__ import annotations
 
+from stages.lib.distribution import average, own_rows, whole_count
 from stages.lib.gan_losses import Loss
 from stages.lib.runtime import tf
 
@@ -24,7 +25,7 @@ def gradient_penalty(loss: Loss, discriminator, real, fake, labels, seed):
     """The penalty that goes with a loss: around 1 between the images for wgan-gp, else R1 on the real images and R2 on
     the generated ones. seed int [2] draws the places between."""
     if loss == "wgan-gp":
-        shares = tf.random.stateless_uniform([tf.shape(real)[0], 1, 1, 1], seed)
+        shares = own_rows(tf.random.stateless_uniform([whole_count(real), 1, 1, 1], seed))
         return one_centred_penalty(discriminator, shares * real + (1.0 - shares) * fake, labels)
     return zero_centred_penalty(discriminator, real, labels) + zero_centred_penalty(discriminator, fake, labels)
 
@@ -45,7 +46,7 @@ def one_centred_penalty(discriminator, images, labels):
 def feature_distance(real, fake):
     """Squared distance between the means of features [n, d] of real and of generated images: feature matching (Salimans
     et al. 2016)."""
-    return tf.reduce_sum((tf.reduce_mean(real, axis=0) - tf.reduce_mean(fake, axis=0)) ** 2)
+    return tf.reduce_sum(average(tf.reduce_mean(real, axis=0) - tf.reduce_mean(fake, axis=0)) ** 2)
 
 
 def _squared_norms(discriminator, images, labels):

@@ -9,6 +9,7 @@ import numpy as np
 
 from stages.lib import generative_metrics as generative
 from stages.lib.classification_metrics import accuracy, softmax
+from stages.lib.dataset import Images
 from stages.lib.generation import draw_latents, generate
 from stages.lib.reference_training import ReferenceTraining
 
@@ -80,7 +81,7 @@ def accuracy_when_trained_on_generated(
     generator,
     train_labels: np.ndarray,
     classes: int,
-    test_images: np.ndarray,
+    test_images: Images,
     test_labels: np.ndarray,
     *,
     images: int,
@@ -97,4 +98,5 @@ def accuracy_when_trained_on_generated(
     training = ReferenceTraining([made], labels, classes, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
     for _ in training.reports("classifier on generated images", "lower evaluate.cas_lr"):
         pass
-    return accuracy(softmax(training.network.predict(test_images, batch_size=512, verbose=0)), test_labels)
+    (logits,) = test_images.through(lambda images: [training.network.predict(images, batch_size=512, verbose=0)])
+    return accuracy(softmax(logits), test_labels)

@@ -11,7 +11,7 @@ import numpy as np
 from stages.lib import generator_evaluation as evaluation
 from stages.lib import generator_figures as figures
 from stages.lib.classification_metrics import accuracy
-from stages.lib.dataset import open_shards, pick, read_classes, read_images, read_labels
+from stages.lib.dataset import Images, open_shards, pick, read_classes, read_labels
 from stages.lib.generation import draw_latents, generate, is_conditional
 from stages.lib.memorisation import NearestSearch, distance_ratio, near_copies, pixels
 from stages.lib.network_files import load_network
@@ -38,7 +38,7 @@ class GeneratorReport:
         self.generator, self.space, self.classes = load_network(network), ReferenceSpace(reference), read_classes(data)
         self.conditional = is_conditional(self.generator)
         self.train_shards, self.train_labels = open_shards(data, "train"), read_labels(data, "train")
-        self.test_images, self.test_labels = read_images(data, "test"), read_labels(data, "test")
+        self.test_images, self.test_labels = Images(data, "test"), read_labels(data, "test")
         self.count = min(params.images, len(self.test_labels), len(self.train_labels))
         random = np.random.default_rng(params.seed)
         chosen = np.sort(random.permutation(len(self.test_labels))[: self.count])

@@ -2,11 +2,15 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
 
 from stages.lib.decode import EXTENSIONS, Payload
+from stages.lib.items import AT_A_TIME, SPLITS, Files, Item, Items
 from stages.lib.terminal import UserError
 
 SPLIT_OF = {  # folder names in any case
@@ -17,40 +21,30 @@ SPLIT_OF = {  # folder names in any case
 IGNORED = re.compile(r"(^|/)(\.|(__MACOSX|Thumbs\.db|desktop\.ini)(/|$))")  # hidden and system files
 
 
-class Item(NamedTuple):
-    """One image to decode."""
-
-    source: str  # path inside the data set
-    split: str | None  # where the data set itself says so
-    label: int
-    payload: Payload
-
-
 @dataclass(frozen=True)
 class Source:
     """A data set before decoding."""
 
     classes: list[str]
-    items: list[Item]
+    items: Sequence[Item]
     left_out: list[tuple[str, str]] = field(default_factory=list)  # (path, reason) of what is no image of a class
     image_size: int | None = None  # what the card says
 
 
-def arrange(name: str, files: Mapping[str, Payload], folders: Iterable[str] = ()) -> Source:
+def arrange(name: str, files: Files | Mapping[str, Payload], folders: Iterable[str] = ()) -> Source:
     """Sorts the files of a data set into classes and splits.
 
-    `files` maps paths with forward slashes to what lies there; `folders` are the paths of folders, also of empty ones.
+    `files` are paths with forward slashes and what lies there; `folders` are the paths of folders, also of empty ones.
     Hidden and system files are ignored; a single folder around everything is tolerated. The folders of splits may be
     named in any case, and as in SPLIT_OF.
 
     Raises UserError when there are fewer than two classes, or one without images.
     """
-    paths = sorted(path for path in files if not IGNORED.search(path))
-    parent_of = {path: path.rpartition("/")[0] for path in paths}
-    parts = {parent: tuple(parent.split("/")) if parent else () for parent in {*parent_of.values()}}
-    images = {path for path in paths if _extension(path)[1:] in EXTENSIONS}
-    holders = {parts[parent_of[path]] for path in images}
-    parents = {*parts.values(), *(tuple(folder.split("/")) for folder in folders if not IGNORED.search(folder))}
+    files = files if isinstance(files, Files) else Files.of(files)
+    ids, positions, parent_of, is_image = _sort(files)
+    parts = [tuple(parent.split("/")) if parent else () for parent in ids]
+    holders = {parts[parent] for parent in np.unique(parent_of[is_image])}
+    parents = {*parts, *(tuple(folder.split("/")) for folder in folders if not IGNORED.search(folder))}
     places = {parent[:depth] for parent in parents for depth in range(1, len(parent) + 1)}
 
     prefix: tuple[str, ...] = ()
@@ -75,24 +69,42 @@ def arrange(name: str, files: Mapping[str, Payload], folders: Iterable[str] = ()
     class_folders = {(*root, child) for root in roots for child in _children(places, root)}
     depth = len(roots[0]) + 1
 
-    left_out, found = [], []
-    for path in paths:
-        if len(parts[parent_of[path]]) < depth:
-            left_out.append((path, "not inside a class folder"))
-        elif path not in images:
-            left_out.append((path, f"not an image file ({_extension(path) or 'no extension'})"))
-        else:
-            found.append(path)
-    filled = {parts[parent][:depth] for parent in {parent_of[path] for path in found}}
+    deep = np.array([len(folder) >= depth for folder in parts], bool)[parent_of]
+    found = deep & is_image
+    filled = {parts[parent][:depth] for parent in np.unique(parent_of[found])}
     _check(name, class_folders, filled, with_splits)
     classes = sorted({_class_name(folder) for folder in class_folders})
-    split_and_label = {
-        parent: (_split_of(folder[depth - 2]) if with_splits else None, classes.index(_class_name(folder[:depth])))
-        for parent, folder in parts.items()
-        if len(folder) >= depth
-    }
-    items = [Item(path, *split_and_label[parent_of[path]], files[path]) for path in found]
+    splits, labels = np.zeros(len(parts), np.int8), np.zeros(len(parts), np.int32)
+    for parent, folder in enumerate(parts):
+        if len(folder) >= depth:
+            splits[parent] = SPLITS.index(_split_of(folder[depth - 2]) if with_splits else None)
+            labels[parent] = classes.index(_class_name(folder[:depth]))
+    items = Items(files, positions[found], splits[parent_of[found]], labels[parent_of[found]])
+    others = files.names().take(pa.array(positions[~found])).to_pylist()
+    left_out = [
+        (path, f"not an image file ({_extension(path) or 'no extension'})" if inside else "not inside a class folder")
+        for path, inside in zip(others, deep[~found], strict=True)
+    ]
     return Source(classes, items, left_out)
+
+
+def _sort(files: Files) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
+    """The folders that hold files, and for each file that is not ignored, by path: its position in `files`, the index
+    of its folder, and whether it is named like an image."""
+    order = files.order()
+    folders: dict[str, int] = {}
+    ignored = set[str]()  # folders
+    kept, parents, images = array("b"), array("q"), array("b")
+    for start in range(0, len(order), AT_A_TIME):
+        for path in files.names().take(pa.array(order[start : start + AT_A_TIME])).to_pylist():
+            parent, _, last = path.rpartition("/")
+            if parent not in folders and parent not in ignored and IGNORED.search(parent):
+                ignored.add(parent)
+            kept.append(parent not in ignored and not IGNORED.search(last))
+            if kept[-1]:
+                parents.append(folders.setdefault(parent, len(folders)))
+                images.append(_extension(path)[1:] in EXTENSIONS)
+    return list(folders), order[np.array(kept, bool)], np.array(parents, np.int64), np.array(images, bool)
 
 
 def _check(name: str, class_folders: set[tuple[str, ...]], filled: set[tuple[str, ...]], with_splits: bool) -> None:

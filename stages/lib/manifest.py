@@ -3,15 +3,17 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stages.lib.dataset import require
 
 
-def read_origins(folder: str | Path, split: str) -> list[str]:
-    """The paths inside the data set, in the order of the split's shards."""
+def read_origins(folder: str | Path, split: str, positions: np.ndarray) -> list[str]:
+    """The paths inside the data set of the images at these positions of the split's shards."""
     path = Path(folder) / "manifest.parquet"
     require(path)
     table = pq.read_table(path, columns=["split", "source", "reason"])
-    kept = (table["split"].to_numpy(zero_copy_only=False) == split) & table["reason"].is_null().to_numpy()
-    return table["source"].take(np.flatnonzero(kept)).to_pylist()
+    kept = pc.and_(pc.equal(table["split"], split), pc.is_null(table["reason"]))
+    return table["source"].filter(kept).take(pa.array(positions, pa.int64())).to_pylist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stages.lib.distribution import own_rows, preceding, whole_count
 from stages.lib.runtime import tf
 
 
@@ -20,18 +21,21 @@ class Mixing:
         """images uint8 [n, h, w, c], targets float32 [n, classes], index int64 [] -> the same, blended; targets in the
         shares of the two images."""
         seeds = tf.random.split(tf.stack([tf.constant(self.seed, tf.int64), index]), 4)
-        shape = tf.shape(images)
+        count, size = whole_count(images), tf.shape(images)[1:3]
         if self.mixup:
-            keep = mixed = _beta(self.mixup, shape[0], seeds[0])[:, None, None, None]
+            keep = mixed = own_rows(_beta(self.mixup, count, seeds[0]))[:, None, None, None]
         if self.cutmix:
-            keep = cut = _outside_a_box(_beta(self.cutmix, shape[0], seeds[1]), shape, seeds[2])
+            first, last = _boxes(_beta(self.cutmix, count, seeds[1]), size, seeds[2])
+            keep = cut = _outside(own_rows(first), own_rows(last), size)
         if self.mixup and self.cutmix:
-            which = tf.random.stateless_uniform([shape[0], 1, 1, 1], seeds[3]) < 0.5
+            which = own_rows(tf.random.stateless_uniform([count, 1, 1, 1], seeds[3])) < 0.5
             keep = tf.where(which, mixed, cut)
         pixels = tf.cast(images, tf.float32)
-        blended = tf.cast(tf.round(keep * pixels + (1 - keep) * tf.roll(pixels, 1, axis=0)), tf.uint8)
+        # In steps of 2^-15 sums of whole pixels are exact in float32, so that no replica rounds one to another side.
+        exact = tf.round(keep * 2.0**15) * 2.0**-15
+        blended = tf.cast(tf.round(exact * pixels + (1 - exact) * preceding(pixels)), tf.uint8)
         share = tf.reduce_mean(keep, axis=[1, 2])  # [n, 1]: mixup's share, or the area outside the box
-        return blended, share * targets + (1 - share) * tf.roll(targets, 1, axis=0)
+        return blended, share * targets + (1 - share) * preceding(targets)
 
 
 def _beta(alpha: float, count, seed):
@@ -45,16 +49,20 @@ def _beta(alpha: float, count, seed):
     return tf.sigmoid(logarithms[0] - logarithms[1])
 
 
-def _outside_a_box(shares, shape, seed):
-    """float32 [n, h, w, 1]: 0 inside a box of the image's proportions and of the area 1 - share, centred anywhere and
-    cut off at the rim; 1 elsewhere."""
-    size = tf.cast(shape[1:3], tf.float32)
-    centre = tf.random.stateless_uniform(tf.stack([shape[0], 2]), seed) * size
-    half = 0.5 * tf.sqrt(1 - shares)[:, None] * size
-    first, last = tf.round(centre - half), tf.round(centre + half)  # [n, 2]
+def _boxes(shares, size, seed):
+    """First and last row and column, float32 [n, 2] each, of boxes of the image's proportions and of the area
+    1 - share, centred anywhere."""
+    sides = tf.cast(size, tf.float32)
+    centres = tf.random.stateless_uniform(tf.stack([tf.shape(shares)[0], 2]), seed) * sides
+    half = 0.5 * tf.sqrt(1 - shares)[:, None] * sides
+    return tf.round(centres - half), tf.round(centres + half)
+
+
+def _outside(first, last, size):
+    """float32 [n, *size, 1]: 0 from `first` to `last`, cut off at the rim; 1 elsewhere."""
     inside = []
     for axis in range(2):
-        place = tf.range(shape[1 + axis], dtype=tf.float32)
+        place = tf.range(tf.cast(size[axis], tf.float32))
         inside.append((place >= first[:, axis, None]) & (place < last[:, axis, None]))
     box = inside[0][:, :, None] & inside[1][:, None, :]
     return 1 - tf.cast(box, tf.float32)[..., None]

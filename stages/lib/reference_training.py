@@ -9,6 +9,7 @@ import numpy as np
 from stages.lib.checkpoints import Checkpoint
 from stages.lib.classification import ClassifierStep
 from stages.lib.classifiers import build_classifier
+from stages.lib.distribution import strategy
 from stages.lib.network_files import copy_in_float32
 from stages.lib.runtime import compute_dtype, seed_everything
 from stages.lib.training import Report, train
@@ -37,16 +38,17 @@ class ReferenceTraining:
         seed_everything(seed)
         self.shards, self.labels, self.classes, self.seed = shards, labels, classes, seed
         self.batch_size, self.steps = min(batch_size, len(labels)), steps
-        self.step = ClassifierStep(
-            build_classifier("compact", self.shape, classes, WIDTH, compute_dtype("auto")),
-            steps=steps,
-            lr=lr,
-            schedule="one_cycle",
-            weight_decay=0.02,
-            beta_2=0.99,
-            label_smoothing=0.1,
-            average=0.0,
-        )
+        with strategy().scope():
+            self.step = ClassifierStep(
+                build_classifier("compact", self.shape, classes, WIDTH, compute_dtype("auto")),
+                steps=steps,
+                lr=lr,
+                schedule="one_cycle",
+                weight_decay=0.02,
+                beta_2=0.99,
+                label_smoothing=0.1,
+                average=0.0,
+            )
 
     @property
     def shape(self) -> tuple[int, int, int]:

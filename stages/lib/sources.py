@@ -22,8 +22,10 @@ from typing import IO
 
 from stages.lib.cards import read_card
 from stages.lib.decode import Extent, Payload
+from stages.lib.items import Files
 from stages.lib.layout import Item, Source, arrange
 from stages.lib.terminal import UserError
+from stages.lib.workers import shared_temporary_folder
 
 COMPRESSED: dict[bytes, Callable] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 MAX_RATIO = 200  # between a compressed tar and its images, which hardly compress
@@ -37,7 +39,7 @@ OUTSIDE = re.compile(r"^(/|[A-Za-z]:/)|(^|/)\.\.(/|$)")  # an absolute path, or 
 class Listing:
     """What an archive holds."""
 
-    files: dict[str, Payload] = field(default_factory=dict)
+    files: Files
     folders: list[str] = field(default_factory=list)
     outside: set[str] = field(default_factory=set)  # paths that lead out of the archive: they are told, and not used
 
@@ -50,7 +52,7 @@ class Listing:
         elif payload is None:
             self.folders.append(name.rstrip("/"))
         else:
-            self.files[name] = payload
+            self.files.add(name, payload)
 
 
 @contextmanager
@@ -104,12 +106,12 @@ def _missing(path: Path) -> str:
     return f"{path} not found{hint}; ingest.source can be {known or 'nothing yet'}, or a folder you add there"
 
 
-def walk(root: Path) -> tuple[dict[str, Payload], list[str]]:
+def walk(root: Path) -> tuple[Files, list[str]]:
     """The files and folders below `root`, symbolic links followed (DVC's cache may use them), each folder once."""
-    files: dict[str, Payload] = {}
-    folders: list[str] = []
+    top = str(root.absolute())  # workers elsewhere have another working directory
+    files, folders = Files(top), list[str]()
     seen = set()
-    pending = [(str(root), "")]
+    pending = [(top, "")]
     while pending:
         folder, prefix = pending.pop()
         try:
@@ -127,9 +129,9 @@ def walk(root: Path) -> tuple[dict[str, Payload], list[str]]:
                     folders.append(name)
                     pending.append((entry.path, f"{name}/"))
                 else:
-                    files[name] = Extent(entry.path) if entry.is_file() else "not a regular file, or a broken link"
+                    files.add(name, Extent(entry.path) if entry.is_file() else "not a regular file, or a broken link")
             except OSError as error:  # a link to itself, or into a folder that is closed to us
-                files[name] = f"cannot be read: {error.strerror}"
+                files.add(name, f"cannot be read: {error.strerror}")
     return files, folders
 
 
@@ -148,7 +150,8 @@ def _is_archive(start: bytes) -> bool:
 @contextmanager
 def open_archive(path: Path) -> Iterator[Source]:
     """Yields the data set in a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz, recognised by its first bytes."""
-    with tempfile.NamedTemporaryFile(prefix="visionloop-") as spool:
+    temporary = shared_temporary_folder()
+    with tempfile.NamedTemporaryFile(prefix="visionloop-", dir=temporary) as spool:
         try:
             listing = _list_archive(path, spool)
         except UserError:
@@ -156,7 +159,7 @@ def open_archive(path: Path) -> Iterator[Source]:
         except Exception as error:  # damaged archives make tarfile and zipfile raise nearly anything
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise UserError(
-                    f"{tempfile.gettempdir()} has no space to decompress {path}: free some, set TMPDIR to a folder on "
+                    f"{temporary} has no space to decompress {path}: free some, set TMPDIR to a folder on "
                     "another disk, or repack it as .zip or .tar, which are read where they lie"
                 ) from None
             text = readable(" ".join(str(error).split()))[:200] or type(error).__name__
@@ -178,30 +181,55 @@ def _list_archive(path: Path, spool: IO[bytes]) -> Listing:
     return _list_tar(path)
 
 
+class _Members(zipfile.ZipFile):
+    """Hands each member to `use` instead of keeping it: a million of them take most of a gigabyte."""
+
+    def __init__(self, path: Path, use: Callable[[zipfile.ZipInfo], None]):
+        self.use = use
+        super().__init__(path)
+
+    def _RealGetContents(self) -> None:
+        self.filelist, self.NameToInfo = _Handed(self.use), _Forgotten()
+        super()._RealGetContents()  # type: ignore[misc]
+
+
+class _Handed(list):
+    def __init__(self, use: Callable[[zipfile.ZipInfo], None]):
+        self.append = use  # type: ignore[method-assign]
+
+
+class _Forgotten(dict):
+    def __setitem__(self, *_: object) -> None:
+        pass
+
+
 def _list_zip(path: Path) -> Listing:
-    listing = Listing()
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            name = member.filename.replace("\\", "/")
-            if name.endswith("/"):
-                listing.add(name, None)
-                continue
-            if member.flag_bits & 1:
-                raise UserError(f"{path} is encrypted: ingest cannot ask for a password, repack it without one")
-            payload: Payload = Extent(
-                str(path),
-                member.header_offset,
-                member.compress_size,
-                member.file_size,
-                member.compress_type,
-                member.CRC,
-            )
-            if stat.S_ISLNK(member.external_attr >> 16):
-                payload = "a symbolic link in an archive"
-            elif member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                payload = f"zip compression method {member.compress_type} is not supported: repack with deflate"
-            listing.add(name, payload)
-    return listing
+    where = str(path.absolute())
+    listing = Listing(Files(where))
+
+    def add(member: zipfile.ZipInfo) -> None:
+        name = member.filename.replace("\\", "/")
+        if name.endswith("/"):
+            listing.add(name, None)
+            return
+        if member.flag_bits & 1:
+            raise UserError(f"{path} is encrypted: ingest cannot ask for a password, repack it without one")
+        payload: Payload = Extent(
+            where,
+            member.header_offset,
+            member.compress_size,
+            member.file_size,
+            member.compress_type,
+            member.CRC,
+        )
+        if stat.S_ISLNK(member.external_attr >> 16):
+            payload = "a symbolic link in an archive"
+        elif member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            payload = f"zip compression method {member.compress_type} is not supported: repack with deflate"
+        listing.add(name, payload)
+
+    with _Members(path, add):
+        return listing
 
 
 def _copy_unpacked(path: Path, opener: Callable[[Path], IO[bytes]], spool: IO[bytes]) -> None:
@@ -215,9 +243,11 @@ def _copy_unpacked(path: Path, opener: Callable[[Path], IO[bytes]], spool: IO[by
 
 
 def _list_tar(path: Path) -> Listing:
-    listing, end = Listing(), 0
+    where, end = str(path.absolute()), 0
+    listing = Listing(Files(where))
     with tarfile.open(path, "r:") as archive:
         for member in archive:
+            archive.members.clear()  # type: ignore[attr-defined] # it keeps a kilobyte of each
             if archive.offset <= end or member.size < 0:  # sizes below 0 would lead round in circles
                 raise tarfile.ReadError("it is damaged")
             end = archive.offset
@@ -225,7 +255,7 @@ def _list_tar(path: Path) -> Listing:
             if member.isdir():
                 listing.add(name, None)
             elif member.isreg() and not member.issparse():
-                listing.add(name, Extent(str(path), member.offset_data, member.size, member.size))
+                listing.add(name, Extent(where, member.offset_data, member.size, member.size))
             else:
                 listing.add(name, "a link or special file in an archive")
         end = archive.offset

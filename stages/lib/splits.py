@@ -22,8 +22,3 @@ class Splitter(NamedTuple):
         if u < self.test_fraction:
             return "train" if "test" in self.brought else "test"
         return "val" if u < self.test_fraction + self.val_fraction and "val" not in self.brought else "train"
-
-
-def processing_order(split: str | None, source: str) -> tuple[int, str]:
-    """Sort key: test, val, the rest, each by path."""
-    return ORDER.get(split or "train", 2), source

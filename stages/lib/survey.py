@@ -5,7 +5,7 @@ from itertools import chain
 from typing import Literal, NamedTuple
 
 from stages.lib.decode import Extent, Target, Undecodable, decode, grey_if_grey, quiet_decoding, read
-from stages.lib.layout import Item
+from stages.lib.items import Item, Items
 from stages.lib.terminal import UserError
 
 SAMPLE = 16
@@ -35,14 +35,12 @@ def evenly(count: int, wanted: int) -> list[int]:
     return [index * count // min(wanted, count) for index in range(min(wanted, count))]
 
 
-def limited(items: Sequence[Item], limit: int | None) -> list[Item]:
+def limited(items: Sequence[Item], limit: int | None) -> Items:
     """At most `limit` items of each class and official split, evenly spaced by path; None takes all."""
+    items = Items.of(items)
     if limit is None:
-        return list(items)
-    groups: dict[tuple[str | None, int], list[Item]] = {}
-    for item in items:
-        groups.setdefault((item.split, item.label), []).append(item)
-    return [group[index] for group in groups.values() for index in evenly(len(group), limit)]
+        return items
+    return items.take([group[index] for group in items.groups() for index in evenly(len(group), limit)])
 
 
 def survey(

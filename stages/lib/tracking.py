@@ -41,6 +41,7 @@ import psutil
 import yaml
 
 from stages.lib.checkout import main_checkout
+from stages.lib.launcher import is_chief
 from stages.lib.params import Params
 from stages.lib.terminal import UserError
 
@@ -187,7 +188,7 @@ def stage_run(stage: str, params: Params, resumable: Resumable | None = None) ->
     mode = os.environ.get("VISIONLOOP_TRACKING", "on")
     if mode not in ("on", "later", "off"):
         raise UserError(f"VISIONLOOP_TRACKING is {mode!r}, expected on, later or off")
-    if mode == "off":
+    if mode == "off" or not is_chief():
         yield Run(None)
         return
     root = main_checkout()

@@ -1,40 +1,27 @@
 """The one training loop: steps compiled into one graph, over shards of uint8 images, in an order set by (seed, epoch).
 
-A network brings only its step: a callable `step(images, labels, index)` that updates the weights and returns one scalar
-tensor per name in `step.metrics`. Randomness inside a step is drawn from (seed, index), so a run is a plain function of
-its inputs and can be taken up at any step.
+A network brings only its step (see steps.py). Randomness inside a step is drawn from (seed, index), so a run is a plain
+function of its inputs and can be taken up at any step. On several GPUs or machines (see distribution.py) every process
+runs this loop, and each replica computes its rows of each batch.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
 
 import numpy as np
 
+from stages.lib import distribution
 from stages.lib.checkpoints import Checkpoint
 from stages.lib.runtime import tf
-from stages.lib.terminal import Interrupted, Progress, UserError
+from stages.lib.steps import Step, choose
+from stages.lib.terminal import Interrupted, Progress, UserError, say
 
 # Images are shuffled within this many randomly drawn shards at a time, and a data set of no more shards as a whole.
 # With shards of 64 MiB that is 512 MiB; while one group replaces another, up to three times as much is held.
 SHARDS_IN_MEMORY = 8
 STEPS_PER_CALL = 16  # between two looks at the losses, at the progress bar and at signals
-
-
-class Step(Protocol):
-    """One update of a network's weights."""
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """The names of what a call returns."""
-
-    @property
-    def variables(self) -> list[Any]:
-        """All that a call changes: weights, averages, optimisers' and random generators' state."""
-
-    def __call__(self, images: Any, labels: Any, index: Any) -> tuple[Any, ...]:
-        """images uint8 [batch, height, width, channels], labels int32 [batch], index int64 [] -> scalars."""
 
 
 @dataclass(frozen=True)
@@ -71,22 +58,34 @@ def train(
     what: the name on the progress bar. blame: the params to look at when a loss is not finite.
     checkpoint: where to save the state now and then, and to take it up from; its memory is the caller's, who may change
     it until the next report is asked for.
-    Raises UserError when a loss becomes NaN or infinite, and when there are fewer images than one batch, and
-    Interrupted once the state is saved after SIGTERM or Ctrl-C.
+    Raises UserError when a loss becomes NaN or infinite, when there are fewer images than one batch, and when a worker
+    of several is lost, and Interrupted once the state is saved after SIGTERM or Ctrl-C.
     """
 
     image = tf.TensorSpec([None, *shards(0)[0].shape[1:]], tf.uint8)
     numbers, batch_numbers = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, batch_size], tf.int32)
 
-    # One graph for windows and calls of any length: compiling it takes a second.
-    @tf.function(input_signature=[image, numbers, batch_numbers, tf.TensorSpec([], tf.int64)])
-    def run_steps(images, labels, batches, first):
+    strategy, variants = distribution.strategy(), step.variants
+    add, mean = tf.distribute.ReduceOp.SUM, tf.distribute.ReduceOp.MEAN
+
+    def run_variant(variant, images, labels, batch, index):
+        def run_replica():
+            rows = distribution.own_rows(batch)
+            values = variant(tf.gather(images, rows), tf.gather(labels, rows), index)
+            return tf.stack([tf.cast(value, tf.float32) for value in values])
+
+        return strategy.reduce(mean, strategy.run(run_replica), axis=None)
+
+    # One graph for windows and calls of any length: compiling it takes seconds.
+    @tf.function(input_signature=[image, numbers, batch_numbers, tf.TensorSpec([], tf.int64), tf.TensorSpec([])])
+    def run_steps(images, labels, batches, first, wish):
+        """The sums of the metrics, and of the wishes of all workers."""
         totals = tf.zeros([len(step.metrics)])
         for i in tf.range(tf.shape(batches)[0]):
-            batch = batches[i]
-            values = step(tf.gather(images, batch), tf.gather(labels, batch), first + tf.cast(i, tf.int64))
-            totals += tf.stack([tf.cast(value, tf.float32) for value in values])
-        return totals
+            index = first + tf.cast(i, tf.int64)
+            branches = [partial(run_variant, variant, images, labels, batches[i], index) for variant in variants]
+            totals += choose(branches, step.variant(index))
+        return totals, strategy.reduce(add, strategy.run(lambda: tf.identity(wish)), axis=None)
 
     per_epoch = steps_per_epoch(shards(0), batch_size)
     if per_epoch == 0:
@@ -99,7 +98,7 @@ def train(
         done, progress = checkpoint.restore(step.variables)
         if done:
             since_report, totals = progress["since_report"], np.array(progress["totals"])
-            print(f"  {what}: going on after step {done} of {steps}", flush=True)
+            say(f"{what}: going on after step {done} of {steps}")
     with Progress(what, total=steps, unit="steps", done=done) as bar:
         for epoch in range(done // per_epoch, math.ceil(steps / per_epoch)):
             start = epoch * per_epoch  # the step at which the window starts
@@ -108,8 +107,11 @@ def train(
                 images, window_labels = tf.constant(images), tf.constant(window_labels, tf.int32)
                 while len(batches) and done < steps:
                     count = min(STEPS_PER_CALL, len(batches), steps - done, report_every - since_report)
-                    first = tf.constant(done, tf.int64)
-                    sums = run_steps(images, window_labels, tf.constant(batches[:count]), first).numpy()
+                    wish = tf.constant(1.0 if checkpoint and checkpoint.stop_requested else 0.0)
+                    with distribution.losses_of_workers_told():
+                        first = tf.constant(done, tf.int64)
+                        results = run_steps(images, window_labels, tf.constant(batches[:count]), first, wish)
+                        sums, wishes = (result.numpy() for result in results)
                     batches, totals = batches[count:], totals + sums
                     done, since_report = done + count, since_report + count
                     if not np.isfinite(sums).all():
@@ -121,9 +123,11 @@ def train(
                         means = dict(zip(step.metrics, (totals / since_report).tolist(), strict=True))
                         yield Report(done, done / per_epoch, means)
                         since_report, totals = 0, np.zeros(len(step.metrics))
-                    if checkpoint and checkpoint.is_due():
+                    # Several workers stop together, at the end of a call at whose start one of them wished to.
+                    stop = checkpoint and (wishes > 0 if distribution.has_peers() else checkpoint.stop_requested)
+                    if checkpoint and (stop or checkpoint.is_due()):
                         checkpoint.save(step.variables, done, {"since_report": since_report, "totals": totals.tolist()})
-                        if checkpoint.stop_requested:
+                        if stop:
                             raise Interrupted(f"saved after step {done} of {steps}: `dvc repro` goes on from there")
 
 

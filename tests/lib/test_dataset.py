@@ -5,6 +5,7 @@ import pytest
 
 from stages.lib.dataset import (
     SCHEMA,
+    Images,
     ShardWriter,
     check_side,
     digest,
@@ -33,6 +34,28 @@ def test_shards_have_one_size_however_the_images_arrive(tmp_path, chunks):
     assert sorted(p.name for p in tmp_path.iterdir())[-1] == "train-00003.npy"
     np.testing.assert_array_equal(read_images(tmp_path, "train"), IMAGES)
     np.testing.assert_array_equal(np.concatenate(open_shards(tmp_path, "train")), IMAGES)
+
+
+def test_images_on_the_disk_are_those_of_an_array(tmp_path, monkeypatch):
+    writer = ShardWriter(tmp_path, "train", SIX_IMAGES)
+    writer.append(IMAGES)
+    writer.close()
+    images = Images(tmp_path, "train")
+    assert images.shape == IMAGES.shape
+    assert len(images) == 20
+    for positions in (np.array([19, 0, 7, 7]), slice(4, 15), slice(0), 6, np.int64(18), np.array([], int)):
+        np.testing.assert_array_equal(images[positions], IMAGES[positions])
+    monkeypatch.setattr("stages.lib.dataset.PIECE", 8)
+    sizes = []
+
+    def network(piece: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        sizes.append(len(piece))
+        return piece.sum(axis=(1, 2)), piece[:, 0, 0]
+
+    sums, corners = images.through(network)
+    assert sizes == [8, 8, 4]
+    np.testing.assert_array_equal(sums, IMAGES.sum(axis=(1, 2)))
+    np.testing.assert_array_equal(corners, IMAGES[:, 0, 0])
 
 
 def test_an_image_larger_than_a_shard_has_one_of_its_own(tmp_path):

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stages.lib.dataset import Images
 from stages.lib.gan_networks import build_generator
 from stages.lib.generator_evaluation import (
     accuracy_when_trained_on_generated,
@@ -47,9 +48,10 @@ def test_a_class_that_is_made_badly_stands_out_and_one_with_few_images_is_left_o
     assert (rows[2]["fd"], rows[2]["fd_floor"]) == ("", "")
 
 
-def test_an_untrained_generator_teaches_chance():
+def test_an_untrained_generator_teaches_chance(tmp_path):
     generator = build_generator("conv", (8, 8, 1), 3, 4, 4, True)
     labels = np.arange(60) % 3
-    images = RANDOM.integers(0, 256, (60, 8, 8, 1), dtype=np.uint8)
+    np.save(tmp_path / "test-00000.npy", RANDOM.integers(0, 256, (60, 8, 8, 1), dtype=np.uint8))
+    images = Images(tmp_path, "test")
     options: dict[str, Any] = {"images": 30, "steps": 2, "batch_size": 8, "lr": 0.005, "seed": 0}
     assert 0.1 < accuracy_when_trained_on_generated(generator, labels, 3, images, labels, **options) < 0.6

@@ -1,7 +1,7 @@
 import hashlib
 from collections import Counter
 
-from stages.lib.splits import Splitter, processing_order
+from stages.lib.splits import Splitter
 
 HASHES = [hashlib.sha256(bytes([i % 256, i // 256])).digest() for i in range(5000)]
 
@@ -29,8 +29,3 @@ def test_val_is_the_same_whether_or_not_the_data_set_brings_a_test_split():
     carved, brought = Splitter((), 0.2, 0.1), Splitter({"test", "train"}, 0.2, 0.1)
     for sha256 in HASHES:
         assert (carved.assign("train", sha256) == "val") == (brought.assign("train", sha256) == "val")
-
-
-def test_the_test_set_comes_first():
-    entries = [("train", "a"), (None, "b"), ("val", "c"), ("test", "d")]
-    assert sorted(entries, key=lambda entry: processing_order(*entry))[:2] == [("test", "d"), ("val", "c")]

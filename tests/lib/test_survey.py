@@ -25,7 +25,7 @@ def test_the_limit_is_of_each_class_and_split():
     chosen = limited([*train, *test], 4)
     assert len([item for item in chosen if item.split == "train"]) == 8
     assert len([item for item in chosen if item.split == "test"]) == 6
-    assert limited(train, None) == train
+    assert list(limited(train, None)) == train
 
 
 def test_what_is_left_open_follows_the_images():

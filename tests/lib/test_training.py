@@ -7,6 +7,7 @@ import pytest
 
 from stages.lib import training
 from stages.lib.runtime import tf
+from stages.lib.steps import Step
 from stages.lib.terminal import UserError
 from stages.lib.training import steps_per_epoch, train
 
@@ -18,7 +19,7 @@ def shards_of(*sizes: int) -> tuple[list[np.ndarray], np.ndarray]:
     return np.split(images, np.cumsum(sizes)[:-1]), (7 * number % 11).astype(np.int32)
 
 
-class Recorder:
+class Recorder(Step):
     """A step that keeps the numbers of the images it sees, and whose weight depends on their order."""
 
     metrics = ("index", "number")
@@ -33,7 +34,11 @@ class Recorder:
     def variables(self):
         return [self.weight]
 
-    def __call__(self, images, labels, index):
+    @property
+    def variants(self):
+        return [self.count]
+
+    def count(self, images, labels, index):
         pixels = tf.cast(images[:, 0, :, 0], tf.float32)
         numbers = pixels[:, 0] + 256 * pixels[:, 1]
         tf.numpy_function(self.record, [numbers, labels], [])

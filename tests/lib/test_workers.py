@@ -1,4 +1,8 @@
+"""Chunks in processes of this machine: order, and what happens when one of them dies."""
+
 import os
+import threading
+from pathlib import Path
 
 import pytest
 
@@ -10,8 +14,20 @@ def square(number: int) -> int:
     return number * number
 
 
+def process_and_thread(number: int) -> tuple[int, int]:
+    return os.getpid(), threading.get_ident()
+
+
 def end_process(number: int) -> int:
     os._exit(1)
+
+
+def end_process_once(mark: str) -> int:
+    """Ends its process unless the mark is there, which it leaves."""
+    if mark and not Path(mark).exists():
+        Path(mark).touch()
+        os._exit(1)
+    return 7
 
 
 def test_results_come_in_order_and_little_is_in_flight():
@@ -29,10 +45,23 @@ def test_results_come_in_order_and_little_is_in_flight():
     assert list(results) == [number**2 for number in range(1, 40)]
 
 
+def test_threads_are_of_this_process():
+    processes = ordered_map(process_and_thread, range(40), workers=2, threads=True)
+    found = list(processes)
+    assert {process for process, _ in found} == {os.getpid()}
+    assert threading.get_ident() not in {thread for _, thread in found}
+
+
 def test_one_worker_is_this_process():
     assert list(ordered_map(lambda _: os.getpid(), [0], workers=1)) == [os.getpid()]
 
 
-def test_a_worker_that_is_killed_is_one_sentence():
+def test_a_worker_that_is_killed_costs_its_tasks_only(tmp_path):
+    chunks = [*[""] * 20, str(tmp_path / "first"), *[""] * 20, str(tmp_path / "second"), ""]
+    assert list(ordered_map(end_process_once, chunks, workers=2)) == [7] * 43
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second"]
+
+
+def test_workers_that_are_killed_again_and_again_are_one_sentence():
     with pytest.raises(UserError, match="ended by the system"):
         list(ordered_map(end_process, range(3), workers=2))

@@ -1,0 +1,29 @@
+"""The first image with a hash, found as a dictionary would find it."""
+
+import hashlib
+
+import numpy as np
+
+from stages.lib.duplicates import FirstWith
+
+
+def test_it_finds_what_a_dictionary_finds_however_the_images_are_cut(monkeypatch):
+    monkeypatch.setattr("stages.lib.duplicates.FRESH", 50)  # so that several are sorted in
+    numbers = np.random.default_rng(0).integers(0, 900, 2000)
+    digests = [None if number % 31 == 0 else hashlib.sha256(bytes(number)).digest() for number in numbers.tolist()]
+    seen: dict[bytes, int] = {}
+    expected = [k if digest is None else seen.setdefault(digest, k) for k, digest in enumerate(digests)]
+    for size in (1, 7, 333, 2000):
+        firsts, found = FirstWith(), list[int]()
+        for start in range(0, 2000, size):
+            found += firsts.of(digests[start : start + size], start)
+        assert found == expected
+
+
+def test_hashes_that_begin_alike_differ(monkeypatch):
+    monkeypatch.setattr("stages.lib.duplicates.FRESH", 1)
+    firsts = FirstWith()
+    one, other = bytes(8) + b"1" * 24, bytes(8) + b"2" * 24
+    assert firsts.of([one], 0) == [0]
+    assert firsts.of([other, one], 1) == [1, 0]
+    assert firsts.of([other, None, bytes(32), one], 3) == [1, 4, 5, 0]

@@ -1,0 +1,89 @@
+"""One process of a training on tiny images: `python -m tests.worker FOLDER [REPLICAS] [CASE ...]`.
+
+Trains each case for STEPS steps in float32 with whatever the environment says about other workers, or with REPLICAS
+processors that TensorFlow is told are several; the chief writes FOLDER/CASE.npz, the weights in the order of the step's
+variables.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.lib import distribution
+from stages.lib.adversarial import AdversarialStep
+from stages.lib.classification import ClassifierStep
+from stages.lib.classifiers import build_classifier
+from stages.lib.gan_networks import build_discriminator, build_generator
+from stages.lib.launcher import is_chief
+from stages.lib.mixing import Mixing
+from stages.lib.runtime import seed_everything, tf
+from stages.lib.training import train
+
+STEPS, BATCH_SIZE, CLASSES, SHAPE = 50, 16, 3, (12, 12, 1)
+
+
+def classifier(**options: Any) -> ClassifierStep:
+    recipe: dict[str, Any] = {"lr": 2e-3, "schedule": "one_cycle", "weight_decay": 0.02, "beta_2": 0.99}
+    recipe |= {"label_smoothing": 0.1, "average": 0.9, "steps": STEPS}
+    return ClassifierStep(build_classifier("compact", SHAPE, CLASSES, 8), **(recipe | options))
+
+
+def adversaries(arch: str, networks: dict[str, Any], **options: Any) -> AdversarialStep:
+    recipe: dict[str, Any] = {"steps": STEPS, "lr": 1e-3, "schedule": "linear_tail", "penalty": None, "seed": 7}
+    return AdversarialStep(
+        build_generator(arch, SHAPE, CLASSES, 8, 8, True),  # type: ignore[arg-type]
+        build_discriminator(arch, SHAPE, CLASSES, 8, True, **networks),  # type: ignore[arg-type]
+        **(recipe | {"penalty_every": 4, "average": 0.9} | options),
+    )
+
+
+CASES = {
+    "classifier": classifier,
+    "mixing": lambda: classifier(optimizer="sgd", lr=0.05, mix=Mixing(0.4, 1.0, 3)),
+    "gan": lambda: adversaries("conv", {}, loss="relativistic"),
+    "everything": lambda: adversaries(
+        "dcgan",
+        {"minibatch_std": True},
+        loss="bce",
+        discriminator_steps=2,
+        feature_matching=0.5,
+        diff_augment=["colour", "translation", "cutout"],
+        ada_target=0.6,
+    ),
+}
+
+
+def images_and_labels() -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    labels = random.integers(0, CLASSES, 96).astype(np.int32)
+    images = random.integers(0, 60, (96, *SHAPE), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[:, 4 * label : 4 * label + 2] += np.uint8(150)
+    return images, labels
+
+
+def main(folder: Path, count: int, cases: list[str]) -> None:
+    if count > 1:
+        processor = tf.config.list_physical_devices("CPU")[0]
+        part = tf.config.LogicalDeviceConfiguration()
+        tf.config.set_logical_device_configuration(processor, [part] * count)
+        distribution._joined = tf.distribute.MirroredStrategy([f"CPU:{k}" for k in range(count)])
+    else:
+        distribution.join()
+    images, labels = images_and_labels()
+    for case in cases:
+        seed_everything(1)
+        with distribution.strategy().scope():
+            step = CASES[case]()
+        options: dict[str, Any] = {"batch_size": BATCH_SIZE, "steps": STEPS, "report_every": STEPS, "seed": 0}
+        reports = list(train(step, lambda epoch: [images], labels, **options, what=case, blame=""))
+        if is_chief():
+            values = {f"{k:04d}": np.asarray(variable.numpy()) for k, variable in enumerate(step.variables)}
+            means = np.array(list(reports[-1].means.values()))
+            np.savez(folder / f"{case}.npz", **values, means=means, replicas=distribution.replicas())  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:] or list(CASES))
