@@ -65,6 +65,7 @@ class Record:
         self.file = (folder / "events.jsonl").open("rb")  # once delivered the folder goes, and this stays readable
         self.tags: dict[str, str] = {}
         self.metrics: list[tuple[int, dict[str, float]]] = []
+        self.has_ended = False
 
     def read(self) -> None:
         """Takes up what is new."""
@@ -74,6 +75,8 @@ class Record:
                 self.tags = event["tags"]
             elif event["kind"] == "metrics":
                 self.metrics.append((event["step"], event["values"]))
+            elif event["kind"] == "end":
+                self.has_ended = True
 
     def remove_checkpoint(self) -> None:
         """Removes the checkpoint of this training, when nobody will take it up."""
@@ -84,11 +87,10 @@ class Record:
 def find_record(experiment: str, stage: str) -> Record | None:
     """The record of the stage in this DVC experiment, once it has one."""
     for folder in sorted((main_checkout() / ".visionloop" / "outbox").glob(f"*-{stage}-*"), reverse=True):
-        with suppress(FileNotFoundError):  # it has been delivered meanwhile
-            record = Record(folder)
-            record.read()
-            if record.tags.get("dvc_experiment") == experiment:
-                return record
+        with suppress(FileNotFoundError), (folder / "events.jsonl").open(encoding="utf-8") as file:  # or delivered
+            start = file.readline()
+            if start.endswith("\n") and json.loads(start)["tags"].get("dvc_experiment") == experiment:
+                return Record(folder)
     return None
 
 
@@ -112,9 +114,12 @@ class Watch:
                         yield step, values[metric]
 
     def prune(self) -> bool:
-        """Stops the experiment for good. False when it was faster and is complete."""
+        """Stops the experiment for good. False when its stage was faster: then it is complete."""
         assert self.record
-        (self.record.folder / PRUNED).touch()
+        self.record.read()
+        if self.record.has_ended:
+            return False
+        (self.record.folder / PRUNED).touch()  # a stage that has not ended keeps its record
         stop(self.process)
         if self.process.returncode == 0:
             return False
