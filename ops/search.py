@@ -22,6 +22,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
             dest="objectives",
             action="append",
             default=[],
-            type=lambda name, direction=direction: [name, direction],
+            type=partial(_with_direction, direction),
             metavar="METRIC",
             help="a metric of the validation images, or a searched param as a cost; may be given several times",
         )
@@ -131,6 +132,10 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     if not given.space and not given.objectives and not given.study:
         parser.error("expected -S PARAM=SPACE and --minimise or --maximise METRIC, or a --study to take part in")
     return given
+
+
+def _with_direction(direction: str, name: str) -> list[str]:
+    return [name, direction]
 
 
 # ---------------------------------------------------------------- the study
@@ -219,7 +224,8 @@ def _shown(value: Any) -> str:
 
 def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """Those that count as one of --trials: begun, and not put back because their machine was lost."""
-    put_back = {number for trial in trials for number in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
+    # Where RetryHeartbeatStaleTrialCallback notes which trials it tries again.
+    put_back = {number for trial in trials for number in trial.system_attrs.get("retry_history", [])}
     return [
         trial
         for trial in trials

@@ -339,7 +339,7 @@ def _suggested(trial: Trial, key: str, distribution: BaseDistribution) -> Any:
 def current_values(space: Space) -> dict[str, Any]:
     """What params.yaml holds, of the searched params whose value there lies in the space."""
     document = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-    found = {}
+    found: dict[str, Any] = {}
     for key, distribution in space.items():
         section, field = key.split(".")
         value = MODELS[section].model_validate(document[section]).model_dump()[field]

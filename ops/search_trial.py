@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,14 @@ def stop_orphan(experiment: str) -> None:
     for process in psutil.process_iter(["cmdline", "cwd"]):
         words = process.info["cmdline"] or []
         if "--temp" in words and experiment in words and process.info["cwd"] == str(Path.cwd()):
-            _end(process.pid, lambda p=process: not p.is_running() or p.status() == psutil.STATUS_ZOMBIE)
+            _end(process.pid, partial(_is_gone, process))
+
+
+def _is_gone(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _end(group: int, has_ended: Callable[[], bool]) -> None:

@@ -130,6 +130,7 @@ def states(trials: Sequence[optuna.trial.FrozenTrial]) -> list[str]:
 
 def test_trials_are_experiments_and_tagged_runs_and_the_same_command_adds_only_what_is_missing(toy: Toy) -> None:
     said = toy.search(*PLAIN, "--trials", "2")
+    assert "Warning" not in said
     assert re.search(r"trial 0: gan.val_fd 1.25 in \d+ s \(gan.lr=0.0015\)", said)
     assert "study toy: minimise gan.val_fd; 0 of 2 trials are there" in said
     assert "2 trials finished, 0 pruned, 0 failed" in said
@@ -298,7 +299,7 @@ def postgres() -> Iterator[str]:
     subprocess.run([programs, "-D", folder / "db", "-U", "me", "-A", "trust", "--no-sync"], check=True, **options)
     binaries = Path(programs).resolve().parent
     command = [binaries / "postgres", "-D", folder / "db", "-p", str(port), "-k", folder, "-h", "127.0.0.1"]
-    server = subprocess.Popen(command, **options)
+    server = subprocess.Popen(list(map(str, command)), **options)
     wait_until(
         lambda: subprocess.run([binaries / "pg_isready", "-h", folder, "-p", str(port)], **options).returncode == 0
     )
@@ -403,7 +404,8 @@ def test_a_study_of_somebody_else_is_left_alone(project: Path) -> None:
 
 
 def finished(study: optuna.Study, values: Sequence[float], **params: float) -> None:
-    distributions = {key: optuna.distributions.FloatDistribution(0, 1e6) for key in params}
+    distributions: dict[str, optuna.distributions.BaseDistribution] = {}
+    distributions |= {key: optuna.distributions.FloatDistribution(0, 1e6) for key in params}
     trial = optuna.create_trial(
         values=list(values), params=params, distributions=distributions, user_attrs={"experiment": "toy-9", "host": "b"}
     )

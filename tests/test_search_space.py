@@ -85,7 +85,7 @@ def test_a_param_has_one_space():
 
 
 def test_the_metrics_are_those_that_the_stages_write():
-    written = {}
+    written: dict[str, dict[str, float]] = {}
     for stage in ("train_cnn", "train_gan"):
         written |= json.loads((ROOT / f"data/{stage}/metrics.json").read_text())
     assert set(METRICS) == {f"{section}.{name}" for section, values in written.items() for name in values}
