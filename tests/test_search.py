@@ -19,7 +19,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from ops.search import Definition, counted, open_storage, open_study, retry
+from ops.search import Definition, counted, open_storage, open_study, parse, retry
 from ops.search_report import draw, line, summary
 from ops.search_space import Objective
 from stages.lib.terminal import UserError
@@ -37,7 +37,7 @@ from stages.train_gan import GanParams
 
 def main():
     params = load_params(GanParams, "gan")
-    if params.width == 13:
+    if params.lr > 1.5e-3 and "TOY_FAILS" in os.environ or params.width == 13:
         raise terminal.UserError("d_loss became not finite")
     with tracking.stage_run("train_gan", params) as run:
         for step in range(1, 5):
@@ -186,14 +186,13 @@ def test_several_objectives_give_a_front_and_a_param_is_a_cost(toy: Toy) -> None
 
 
 def test_a_trial_that_fails_is_recorded_with_what_its_stage_said_and_the_search_goes_on(toy: Toy) -> None:
-    said = toy.search("--study", "toy", "--minimise", "gan.val_fd", "-S", "gan.width=48,13", "--trials", "6")
+    said = toy.search(*PLAIN, "--trials", "2", TOY_FAILS="1")
     trials = toy.study().trials
-    failed = [trial for trial in trials if trial.params["gan.width"] == 13]
-    assert states(failed) == ["FAIL"] * len(failed)
-    assert {trial.user_attrs["error"] for trial in failed} <= {"d_loss became not finite"}
-    assert said.count("failed (gan.width=13): d_loss became not finite") == len(failed)
-    assert len(toy.experiments()) == 6 - len(failed)
-    assert states(trials).count("COMPLETE") >= 1
+    assert states(trials) == ["COMPLETE", "FAIL"]
+    assert trials[1].user_attrs["error"] == "d_loss became not finite"
+    assert re.search(r"trial 1: failed \(gan.lr=[\d.]+\): d_loss became not finite", said)
+    assert toy.experiments() == ["toy-0"]
+    assert "2 of 2 trials are there" in toy.search("--study", "toy", "--trials", "2")
 
 
 def test_when_the_first_trials_all_fail_it_stops_and_says_why(toy: Toy) -> None:
@@ -210,28 +209,28 @@ def wait_for_trial(toy: Toy, number: int) -> None:
 
 @pytest.mark.parametrize("lasts", ["long", "shortly"])
 def test_a_search_that_is_killed_goes_on_and_ends_with_the_asked_number(toy: Toy, lasts: str) -> None:
-    search = toy.start(*PLAIN, "--trials", "3", TOY_SECONDS="20" if lasts == "long" else "1")
+    search = toy.start(*PLAIN, "--trials", "2", TOY_SECONDS="20" if lasts == "long" else "1")
     wait_for_trial(toy, 0)
     search.kill()
     search.communicate()
     if lasts == "shortly":
         wait_until(lambda: toy.experiments() == ["toy-0"], 60)  # the experiment did not know
-    said = toy.search(*PLAIN, "--trials", "3")
+    said = toy.search(*PLAIN, "--trials", "2")
     trials = toy.study().trials
     if lasts == "long":
         assert "trial 0 was lost when its search was killed: it is tried again" in said
-        assert states(trials) == ["FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
+        assert states(trials) == ["FAIL", "COMPLETE", "COMPLETE"]
         assert trials[0].params == trials[1].params
-        assert toy.experiments() == ["toy-1", "toy-2", "toy-3"]
+        assert toy.experiments() == ["toy-1", "toy-2"]
     else:
         assert "trial 0 was finished when its search was killed" in said
-        assert states(trials) == ["COMPLETE"] * 3
-        assert toy.experiments() == ["toy-0", "toy-1", "toy-2"]
-    assert states(counted(trials)) == ["COMPLETE"] * 3
+        assert states(trials) == ["COMPLETE"] * 2
+        assert toy.experiments() == ["toy-0", "toy-1"]
+    assert states(counted(trials)) == ["COMPLETE"] * 2
     assert toy.copies() == []
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_ctrl_c_stops_the_experiment_too_and_the_same_command_goes_on(toy: Toy, how: signal.Signals) -> None:
     search = toy.start(*PLAIN, "--trials", "1", TOY_SECONDS="20")
     wait_for_trial(toy, 0)
@@ -262,13 +261,13 @@ def test_two_clones_at_once_make_exactly_the_asked_number(toy: Toy, tmp_path: Pa
     toy.run("git", "clone", "--quiet", str(toy.folder), str(tmp_path / "other"))
     other = Toy(tmp_path / "other", toy.environment)
     shared = f"sqlite:///{tmp_path}/shared.db"
-    words = [*PLAIN, "--trials", "5", "--storage", shared]
+    words = [*PLAIN, "--trials", "4", "--storage", shared]
     searches = [clone.start(*words) for clone in (toy, other)]
     for search in searches:
         said, _ = search.communicate(timeout=240)
         assert search.returncode == 0, said
     trials = toy.study(shared).trials
-    assert states(counted(trials)) == ["COMPLETE"] * 5
+    assert states(counted(trials)) == ["COMPLETE"] * 4
     assert {t.state for t in trials if "surplus" in t.user_attrs} <= {TrialState.FAIL}
     assert len({trial.user_attrs["clone"] for trial in counted(trials)}) == 2
     assert toy.experiments()
@@ -312,14 +311,14 @@ def postgres() -> Iterator[str]:
 def test_two_clones_share_a_study_in_postgresql(toy: Toy, tmp_path: Path, postgres: str) -> None:
     toy.run("git", "clone", "--quiet", str(toy.folder), str(tmp_path / "other"))
     other = Toy(tmp_path / "other", toy.environment)
-    words = [*PLAIN, "--trials", "3", "--storage", postgres]
+    words = [*PLAIN, "--trials", "2", "--storage", postgres]
     searches = [clone.start(*words) for clone in (toy, other)]
     for search in searches:
         said, _ = search.communicate(timeout=240)
         assert search.returncode == 0, said
     trials = toy.study(postgres.replace("postgresql:", "postgresql+psycopg2:")).trials
-    assert states(counted(trials)) == ["COMPLETE"] * 3
-    assert len(toy.experiments() + other.experiments()) == 3
+    assert states(counted(trials)) == ["COMPLETE"] * 2
+    assert len(toy.experiments() + other.experiments()) == 2
 
 
 # ---------------------------------------------------------------- what it refuses
@@ -336,26 +335,41 @@ def test_what_would_make_trials_incomparable_is_refused(toy: Toy) -> None:
     assert "the study is on top of commit" in toy.search("--study", "toy", ok=False)
 
 
+def test_what_it_cannot_do_is_one_sentence_before_anything_runs(toy: Toy) -> None:
+    said = toy.search("--minimise", "gan.val_fd", "-S", "gan.lr=log(1e-4,2)", ok=False)
+    assert said == "error: `gan.lr` is 2.0: input should be less than or equal to 1 (with gan.lr=2.0)\n"
+    said = toy.search("--study", "none", ok=False)
+    assert said == "error: there is no study none: give -S and --minimise or --maximise to begin it\n"
+    assert toy.experiments() == []
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--minimise", "gan.val_fd", "-S", "gan.lr=log(1e-4,2)"], "error: `gan.lr` is 2.0"),
-        (["--minimise", "gan.val_fd", "-S", "gan.lrr=1,2"], "error: `gan.lrr` is not a param"),
-        (["--minimise", "gan.fd", "-S", "gan.lr=1e-3,1e-2"], "error: gan.fd is neither a metric of the validation"),
-        (["--minimise", "gan.val_fd"], "error: expected at least one -S"),
-        (["--study", "none"], "error: there is no study none"),
         ([], "expected -S PARAM=SPACE and --minimise or --maximise METRIC, or a --study"),
         ([*PLAIN, "--trials", "0"], "--trials and --prune-from: expected 1 or more"),
-        ([*PLAIN, "--storage", "shared.db"], "error: --storage is 'shared.db', expected an address"),
-        ([*PLAIN, "--storage", "sqlite:////none/at/all.db"], "cannot be opened: unable to open database file"),
-        ([*PLAIN, "--storage", "postgresql://me:secret@127.0.0.1:9/x"], "postgresql+psycopg2://me:***@127.0.0.1:9/x"),
+        ([*PLAIN, "--prune", "mean"], "invalid choice: 'mean'"),
     ],
 )
-def test_what_it_cannot_do_is_one_sentence_before_anything_runs(toy: Toy, words: list[str], sentence: str) -> None:
-    said = toy.search(*words, ok=False)
-    assert sentence in said
-    assert "Traceback" not in said
-    assert toy.experiments() == []
+def test_a_wrong_command_is_told_of(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(words)
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("shared.db", "--storage is 'shared.db', expected an address such as"),
+        ("sqlite:////none/at/all.db", "sqlite:////none/at/all.db cannot be opened: unable to open database file"),
+        ("oracledb://host/x", "cannot be opened: "),
+        ("postgresql://me:secret@127.0.0.1:9/x", r"psycopg2://me:\*\*\*@127.0.0.1:9/x cannot be opened: connection to"),
+    ],
+)
+def test_a_database_that_cannot_be_had_is_one_sentence(url: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence) as error:
+        open_storage(url)
+    assert "secret" not in str(error.value)
 
 
 def test_pruning_wants_tracking(toy: Toy) -> None:
@@ -366,9 +380,11 @@ def test_pruning_wants_tracking(toy: Toy) -> None:
 # ---------------------------------------------------------------- the study
 
 
+ASKED_OUTSIDE = pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed to be used with Study.optimize")
 DEFINITION = Definition("c" * 40, [["gan.val_fd", "minimise"]], ["gan.lr=log(1e-4,1e-2)"], None)
 
 
+@ASKED_OUTSIDE
 def test_lost_trials_are_put_back_and_do_not_count(project: Path) -> None:
     study = open_study(open_storage(f"sqlite:///{project}/search.db"), "toy", DEFINITION, 5)
     assert states(study.trials) == ["WAITING"]  # the params as they are
@@ -386,6 +402,7 @@ def test_lost_trials_are_put_back_and_do_not_count(project: Path) -> None:
     assert counted(study.trials) == []
 
 
+@ASKED_OUTSIDE
 def test_a_trial_is_not_put_back_for_ever(project: Path) -> None:
     study = open_study(open_storage(f"sqlite:///{project}/search.db"), "toy", DEFINITION, 5)
     for _ in range(4):
