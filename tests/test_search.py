@@ -95,7 +95,7 @@ class Toy(Project):
             for event in map(json.loads, path.read_text().splitlines()):
                 tags |= event.get("tags", {}) | (event["values"] if event["kind"] == "tags" else {})
                 tags |= {"status": event["status"]} if event["kind"] == "end" else {}
-            found[tags["dvc_experiment"]] = tags
+            found[tags.get("dvc_experiment", "")] = tags  # it may just begin
         return found
 
     def copies(self) -> list[str]:
