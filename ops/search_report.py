@@ -57,7 +57,10 @@ def summary(study: optuna.Study, objectives: Sequence[Objective], commit: str) -
     if not is_here(commit, name):
         where = best[0].user_attrs.get("host")
         lines.append(f"{name} ran on {where}: there `uv run dvc exp push origin {name}`, here `dvc exp pull` likewise")
-    lines.append(f"take it: uv run dvc exp apply {name}     share it: uv run dvc exp push origin {name}")
+    lines += [
+        f"take it:  uv run dvc exp apply {name}, then `uv run dvc repro` measures it on the test images",
+        f"share it: uv run dvc exp push origin {name}",
+    ]
     return lines
 
 

@@ -134,7 +134,7 @@ def test_trials_are_experiments_and_tagged_runs_and_the_same_command_adds_only_w
     assert re.search(r"trial 0: gan.val_fd 1.25 in \d+ s \(gan.lr=0.0015\)", said)
     assert "study toy: minimise gan.val_fd; 0 of 2 trials are there" in said
     assert "2 trials finished, 0 pruned, 0 failed" in said
-    assert "take it: uv run dvc exp apply toy-0" in said
+    assert "take it:  uv run dvc exp apply toy-0" in said
     assert toy.experiments() == ["toy-0", "toy-1"]
     assert (toy.folder / ".visionloop/search/toy.png").read_bytes().startswith(b"\x89PNG")
     assert [t.values[0] for t in toy.study().trials] == [

@@ -70,7 +70,7 @@ def test_a_search_is_pruned_killed_resumed_and_shared(tiny: Project, tmp_path: P
     said = tiny.run(*SEARCH)
     assert "trial 0 was" in said  # lost, or finished by itself
     assert "study rates: minimise cnn.val_nll; " in said
-    assert "take it: uv run dvc exp apply rates-" in said
+    assert "take it:  uv run dvc exp apply rates-" in said
 
     study = optuna.load_study(study_name="rates", storage=f"sqlite:///{tiny.folder}/.visionloop/search.db")
     trials = counted(study.trials)
@@ -111,7 +111,9 @@ def test_a_search_is_pruned_killed_resumed_and_shared(tiny: Project, tmp_path: P
     colleague.run("git", "config", "user.name", "Colleague")
     colleague.run("git", "config", "user.email", "colleague@example.org")
     colleague.run("dvc", "exp", "pull", "origin", best)
-    colleague.run("dvc", "exp", "apply", best)
+    colleague.run("dvc", "exp", "branch", best, "best")
+    colleague.run("git", "switch", "--quiet", "best")
+    colleague.run("dvc", "checkout", "train_cnn")
     metrics = json.loads((colleague.folder / "data/train_cnn/metrics.json").read_text())
     assert metrics["cnn"]["val_nll"] == next(t.value for t in finished if t.user_attrs["experiment"] == best)
     assert (colleague.folder / "data/train_cnn/model.keras").exists()
