@@ -131,6 +131,8 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--trials and --prune-from: expected 1 or more")
     if not given.space and not given.objectives and not given.study:
         parser.error("expected -S PARAM=SPACE and --minimise or --maximise METRIC, or a --study to take part in")
+    if given.prune and not given.space:
+        parser.error("--prune is said when a study begins, with -S and an objective")
     return given
 
 
@@ -172,11 +174,11 @@ def open_storage(url: str) -> RDBStorage:
     raise UserError(f"the studies at {address.render_as_string()} cannot be opened: {problem[:300]}")
 
 
-def retry() -> RetryHeartbeatStaleTrialCallback:
-    """Puts a lost trial's params back, to be tried again."""
+def retry(times: int | None = RETRIES) -> RetryHeartbeatStaleTrialCallback:
+    """Puts a lost trial's params back, to be tried again; at most so many times."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)
+        return RetryHeartbeatStaleTrialCallback(max_retry=times)
 
 
 def open_study(storage: RDBStorage, name: str, definition: Definition | None, prune_from: int) -> optuna.Study:
@@ -264,8 +266,11 @@ class Search:
             except KeyboardInterrupt:
                 if self.interrupted is None:
                     raise
-                retry()(self.study, self.study.trials[self.interrupted])
+                retry(times=None)(self.study, self.study.trials[self.interrupted])
                 raise Interrupted(f"trial {self.interrupted} goes on with the same command") from None
+            except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+                problem = " ".join(str(getattr(error, "orig", None) or error).split())
+                raise UserError(f"the database is gone ({problem[:300]}): the same command goes on") from error
             except ValueError as error:
                 if "Cannot tell" not in str(error):
                     raise
@@ -277,7 +282,7 @@ class Search:
         """Whether any trial has worked."""
         return bool(self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
 
-    def name(self, number: int) -> str:
+    def name(self, number: int | str) -> str:
         """Of the DVC experiment of a trial."""
         return f"{self.study.study_name}-{number}"
 
@@ -406,6 +411,12 @@ def main() -> None:
         kept = Definition(**json.loads(study.user_attrs["definition"]))
         check_clean(kept.commit)
         search = Search(study, kept, given.trials, folder, clone)
+        ref = search_trial.experiment_ref(kept.commit, search.name("*"))
+        if not counted(study.trials) and git("for-each-ref", ref):
+            raise UserError(
+                f"experiments named {search.name('...')} are here from a study of which {study.study_name} knows "
+                "nothing: `uv run dvc exp remove` them, or take another --study"
+            )
         terminal.say(search_report.headline(study, search.objectives, counted(study.trials), given.trials))
         search.run()
         terminal.say(*search_report.summary(study, search.objectives, kept.commit))

@@ -330,6 +330,8 @@ def test_what_would_make_trials_incomparable_is_refused(toy: Toy) -> None:
     toy.search(*PLAIN, "--trials", "1")
     said = toy.search("--study", "toy", "--minimise", "gan.val_fd", "-S", "gan.lr=log(1e-4,1)", ok=False)
     assert "error: the study toy has space gan.lr=log(1.5e-3,1), and this is gan.lr=log(1e-4,1)" in said
+    said = toy.search(*PLAIN, "--storage", f"sqlite:///{toy.folder}/.visionloop/other.db", ok=False)
+    assert "error: experiments named toy-... are here from a study of which toy knows nothing" in said
     toy.run("git", "commit", "--quiet", "--allow-empty", "--message", "later")
     assert "the study toy has commit" in toy.search(*PLAIN, ok=False)
     assert "the study is on top of commit" in toy.search("--study", "toy", ok=False)
@@ -349,6 +351,7 @@ def test_what_it_cannot_do_is_one_sentence_before_anything_runs(toy: Toy) -> Non
         ([], "expected -S PARAM=SPACE and --minimise or --maximise METRIC, or a --study"),
         ([*PLAIN, "--trials", "0"], "--trials and --prune-from: expected 1 or more"),
         ([*PLAIN, "--prune", "mean"], "invalid choice: 'mean'"),
+        (["--study", "toy", "--prune", "median"], "--prune is said when a study begins"),
     ],
 )
 def test_a_wrong_command_is_told_of(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
