@@ -13,7 +13,7 @@ from ops.search_trial import is_here
 from stages.lib.figures import COLOURS, panel_axes
 
 SHOWN = 5  # trials in the table, for a single objective; of several, the whole front
-LOGARITHMIC = 20.0  # largest value over the smallest, beyond which an axis is
+LOGARITHMIC = 4.0  # largest value over the smallest, beyond which an axis is: pruned trials can be far off
 
 
 def headline(study: optuna.Study, objectives: Sequence[Objective], trials: Sequence[FrozenTrial], total: int) -> str:
@@ -119,7 +119,8 @@ def _draw_objective(axis: Any, trials: Sequence[FrozenTrial], index: int, object
         at_the_end = [trial.values[index] for trial in pruned]
         axis.plot([t.number for t in pruned], at_the_end, "x", color="grey", markersize=5, label="pruned")
         values = values + at_the_end
-    axis.set(xlabel="trial", ylabel=objective.name, yscale=_scale(values))
+    axis.set(xlabel="trial", ylabel=objective.name)
+    _scale(axis, "y", values)
     axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axis.legend(fontsize=8)
 
@@ -130,10 +131,19 @@ def _draw_front(
     first, second = (([t.values[i] for t in finished], [t.values[i] for t in front]) for i in range(2))
     axis.plot(first[0], second[0], "o", color=COLOURS[0], markersize=4, label="finished")
     axis.plot(first[1], second[1], "o-", color=COLOURS[1], markersize=5, label="no other beats it in both")
-    axis.set(xlabel=objectives[0].name, ylabel=objectives[1].name, xscale=_scale(first[0]), yscale=_scale(second[0]))
+    axis.set(xlabel=objectives[0].name, ylabel=objectives[1].name)
+    _scale(axis, "x", first[0])
+    _scale(axis, "y", second[0])
     axis.legend(fontsize=8)
 
 
-def _scale(values: Sequence[float]) -> str:
+def _scale(axis: Any, side: str, values: Sequence[float]) -> None:
+    """Makes a side of the panel logarithmic where the values want it, with plain numbers."""
+    from matplotlib.ticker import LogFormatter
+
     finite = [value for value in values if math.isfinite(value)]
-    return "log" if finite and min(finite) > 0 and max(finite) > LOGARITHMIC * min(finite) else "linear"
+    if finite and min(finite) > 0 and max(finite) > LOGARITHMIC * min(finite):
+        axis.set(**{f"{side}scale": "log"})
+        ticks = axis.xaxis if side == "x" else axis.yaxis
+        ticks.set_major_formatter(LogFormatter())
+        ticks.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
