@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from ops import search
 from ops.search import Definition, counted, open_storage, open_study, parse, retry
 from ops.search_report import draw, line, summary
 from ops.search_space import Objective
@@ -209,10 +211,10 @@ def wait_for_trial(toy: Toy, number: int) -> None:
 
 @pytest.mark.parametrize("lasts", ["long", "shortly"])
 def test_a_search_that_is_killed_goes_on_and_ends_with_the_asked_number(toy: Toy, lasts: str) -> None:
-    search = toy.start(*PLAIN, "--trials", "2", TOY_SECONDS="20" if lasts == "long" else "1")
+    running = toy.start(*PLAIN, "--trials", "2", TOY_SECONDS="20" if lasts == "long" else "1")
     wait_for_trial(toy, 0)
-    search.kill()
-    search.communicate()
+    running.kill()
+    running.communicate()
     if lasts == "shortly":
         wait_until(lambda: toy.experiments() == ["toy-0"], 60)  # the experiment did not know
     said = toy.search(*PLAIN, "--trials", "2")
@@ -232,11 +234,11 @@ def test_a_search_that_is_killed_goes_on_and_ends_with_the_asked_number(toy: Toy
 
 @pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_ctrl_c_stops_the_experiment_too_and_the_same_command_goes_on(toy: Toy, how: signal.Signals) -> None:
-    search = toy.start(*PLAIN, "--trials", "1", TOY_SECONDS="20")
+    running = toy.start(*PLAIN, "--trials", "1", TOY_SECONDS="20")
     wait_for_trial(toy, 0)
-    search.send_signal(how)
-    said, _ = search.communicate(timeout=60)
-    assert search.returncode == 130, said
+    running.send_signal(how)
+    said, _ = running.communicate(timeout=60)
+    assert running.returncode == 130, said
     assert "interrupted: trial 0 goes on with the same command" in said
     assert toy.records()["toy-0"]["status"] == "KILLED"
     assert toy.copies() == []
@@ -245,11 +247,11 @@ def test_ctrl_c_stops_the_experiment_too_and_the_same_command_goes_on(toy: Toy, 
 
 
 def test_a_killed_dvc_leaves_no_copy_behind(toy: Toy) -> None:
-    search = toy.start(*PLAIN, "--trials", "1", TOY_SECONDS="20")
+    running = toy.start(*PLAIN, "--trials", "1", TOY_SECONDS="20")
     wait_for_trial(toy, 0)
-    (ours,) = [int(p) for p in subprocess.check_output(["pgrep", "-P", str(search.pid)], text=True).split()]
-    search.kill()
-    search.communicate()
+    (ours,) = [int(p) for p in subprocess.check_output(["pgrep", "-P", str(running.pid)], text=True).split()]
+    running.kill()
+    running.communicate()
     os.killpg(ours, signal.SIGKILL)
     assert len(toy.copies()) == 1
     toy.search(*PLAIN, "--trials", "1")
@@ -263,9 +265,9 @@ def test_two_clones_at_once_make_exactly_the_asked_number(toy: Toy, tmp_path: Pa
     shared = f"sqlite:///{tmp_path}/shared.db"
     words = [*PLAIN, "--trials", "4", "--storage", shared]
     searches = [clone.start(*words) for clone in (toy, other)]
-    for search in searches:
-        said, _ = search.communicate(timeout=240)
-        assert search.returncode == 0, said
+    for running in searches:
+        said, _ = running.communicate(timeout=240)
+        assert running.returncode == 0, said
     trials = toy.study(shared).trials
     assert states(counted(trials)) == ["COMPLETE"] * 4
     assert {t.state for t in trials if "surplus" in t.user_attrs} <= {TrialState.FAIL}
@@ -277,11 +279,20 @@ def test_two_clones_at_once_make_exactly_the_asked_number(toy: Toy, tmp_path: Pa
 
 
 def test_a_second_search_in_one_clone_is_told_to_take_another(toy: Toy) -> None:
-    search = toy.start(*PLAIN, "--trials", "1", TOY_SECONDS="3")
+    running = toy.start(*PLAIN, "--trials", "1", TOY_SECONDS="3")
     wait_for_trial(toy, 0)
     assert "error: a search is at work in this clone" in toy.search(*PLAIN, ok=False)
-    said, _ = search.communicate(timeout=60)
-    assert search.returncode == 0, said
+    said, _ = running.communicate(timeout=60)
+    assert running.returncode == 0, said
+
+
+def test_dvc_pushes_each_finished_trial_when_it_is_told_to(toy: Toy, tmp_path: Path) -> None:
+    toy.run("git", "init", "--quiet", "--bare", str(tmp_path / "origin.git"))
+    toy.run("git", "remote", "add", "origin", str(tmp_path / "origin.git"))
+    toy.run("dvc", "remote", "add", "--default", "storage", str(tmp_path / "storage"))
+    toy.commit("a remote")
+    toy.search(*PLAIN, "--trials", "1", DVC_EXP_AUTO_PUSH="true")
+    assert re.findall(r"refs/exps/\S+/(\S+)", toy.run("git", "ls-remote", "origin")) == ["toy-0"]
 
 
 @pytest.fixture
@@ -313,9 +324,9 @@ def test_two_clones_share_a_study_in_postgresql(toy: Toy, tmp_path: Path, postgr
     other = Toy(tmp_path / "other", toy.environment)
     words = [*PLAIN, "--trials", "2", "--storage", postgres]
     searches = [clone.start(*words) for clone in (toy, other)]
-    for search in searches:
-        said, _ = search.communicate(timeout=240)
-        assert search.returncode == 0, said
+    for running in searches:
+        said, _ = running.communicate(timeout=240)
+        assert running.returncode == 0, said
     trials = toy.study(postgres.replace("postgresql:", "postgresql+psycopg2:")).trials
     assert states(counted(trials)) == ["COMPLETE"] * 2
     assert len(toy.experiments() + other.experiments()) == 2
@@ -414,6 +425,23 @@ def test_a_trial_is_not_put_back_for_ever(project: Path) -> None:
         retry()(study, study.trials[number])
     assert states(study.trials) == ["FAIL"] * 4
     assert [t.number for t in counted(study.trials)] == [3]
+
+
+@ASKED_OUTSIDE
+def test_a_trial_of_a_machine_that_went_silent_is_tried_by_another(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "HEARTBEAT_SECONDS", 1)
+    monkeypatch.setattr(search, "SILENT_SECONDS", 2)
+    storage = open_storage(f"sqlite:///{project}/search.db")
+    study = open_study(storage, "toy", DEFINITION, 5)
+    lost = study.ask({"gan.lr": optuna.distributions.FloatDistribution(1e-4, 1e-2, log=True)})
+    storage.record_heartbeat(lost._trial_id)
+    time.sleep(4)
+    study.optimize(lambda trial: trial.suggest_float("gan.lr", 1e-4, 1e-2, log=True), 1)
+    assert states(study.trials) == ["FAIL", "COMPLETE"]
+    assert study.trials[1].values == [lost.params["gan.lr"]]
+    assert [trial.number for trial in counted(study.trials)] == [1]
 
 
 def test_a_study_of_somebody_else_is_left_alone(project: Path) -> None:
