@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import signal
 import socket
 import time
@@ -131,6 +132,8 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--trials and --prune-from: expected 1 or more")
     if not given.space and not given.objectives and not given.study:
         parser.error("expected -S PARAM=SPACE and --minimise or --maximise METRIC, or a --study to take part in")
+    if given.study and not re.fullmatch(r"\w[\w.-]*", given.study, re.ASCII):
+        parser.error(f"--study {given.study!r}: experiments are named after it: expected letters, digits, . _ and -")
     if given.prune and not given.space:
         parser.error("--prune is said when a study begins, with -S and an objective")
     return given

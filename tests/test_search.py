@@ -362,6 +362,7 @@ def test_what_it_cannot_do_is_one_sentence_before_anything_runs(toy: Toy) -> Non
         ([], "expected -S PARAM=SPACE and --minimise or --maximise METRIC, or a --study"),
         ([*PLAIN, "--trials", "0"], "--trials and --prune-from: expected 1 or more"),
         ([*PLAIN, "--prune", "mean"], "invalid choice: 'mean'"),
+        (["--study", "my study"], "experiments are named after it: expected letters, digits, . _ and -"),
         (["--study", "toy", "--prune", "median"], "--prune is said when a study begins"),
     ],
 )
