@@ -7,7 +7,8 @@ pipeline, and SQLite has a single writer. Files are copied into the outbox, and 
 
 Environment: MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME win over the default store (mlflow.db at the root of the
 main checkout, also for runs inside `dvc exp run --temp` and `--queue`). VISIONLOOP_TRACKING=later keeps everything in
-the outbox for the next run that is online; VISIONLOOP_TRACKING=off tracks nothing.
+the outbox for the next run that is online; VISIONLOOP_TRACKING=off tracks nothing. VISIONLOOP_TAGS holds tags for every
+run, as JSON: {"study": "wider"}.
 
 Output-neutral: nothing here may change a byte below data/.
 """
@@ -54,6 +55,7 @@ RETRY_SECONDS = 5.0
 RETRIES = 3  # after the end of a stage; then the next run delivers it
 HAND_OVER_SECONDS = 15.0  # for which a new sender waits for the one at work to give up
 SAMPLE_SECONDS = 5.0  # between two samples of the system metrics
+PRUNED = "pruned"  # a file that ops.search puts into the record of a stage before it stops it
 
 
 # ---------------------------------------------------------------- the stage's side
@@ -188,6 +190,7 @@ def stage_run(stage: str, params: Params, resumable: Resumable | None = None) ->
     mode = os.environ.get("VISIONLOOP_TRACKING", "on")
     if mode not in ("on", "later", "off"):
         raise UserError(f"VISIONLOOP_TRACKING is {mode!r}, expected on, later or off")
+    tags = _tags_from_environment()
     if mode == "off" or not is_chief():
         yield Run(None)
         return
@@ -218,6 +221,8 @@ def stage_run(stage: str, params: Params, resumable: Resumable | None = None) ->
             "resume_key": resumable.key if resumable else "",
         },
     )
+    if tags:  # by themselves: a run that is taken up again gets them, too
+        run.tags(tags)
     if stage not in ("ingest", "validate"):  # these two say themselves what they made and read
         _record_validated_data(run)
     if mode == "on":
@@ -227,7 +232,10 @@ def stage_run(stage: str, params: Params, resumable: Resumable | None = None) ->
         with _system_metrics(run):
             yield run
     except BaseException as error:
-        run.tags({"error": str(error)[:5000]})
+        if (folder / PRUNED).exists():
+            run.tags({"pruned": "true", "resume_key": ""})  # it never goes on
+        else:
+            run.tags({"error": str(error)[:5000]})
         run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
     else:
@@ -238,6 +246,17 @@ def stage_run(stage: str, params: Params, resumable: Resumable | None = None) ->
         if mode == "on":
             with run._or_without_record():
                 _wait_for_delivery(root, folder)
+
+
+def _tags_from_environment() -> dict[str, str]:
+    text = os.environ.get("VISIONLOOP_TAGS") or "{}"
+    try:
+        tags = json.loads(text)
+    except ValueError:
+        tags = None
+    if not isinstance(tags, dict):
+        raise UserError(f'VISIONLOOP_TAGS is {text!r}, expected JSON such as {{"study": "wider"}}')
+    return {key: str(value) for key, value in tags.items()}
 
 
 def pinned(packages: Sequence[str]) -> list[str]:
@@ -596,8 +615,10 @@ class Delivery:
         tags = {key: value for key, value in event["tags"].items() if value} | {"record": self.folder.name}
         run = self._begun_run(client, experiment_id, tags.get("resume_key"))
         if run:
-            client.log_batch(run.info.run_id, tags=[entities.RunTag("record", self.folder.name)])
-            client.update_run(run.info.run_id, "RUNNING")
+            # It goes on as a part of this execution's DVC experiment.
+            changed = {"record": self.folder.name, "dvc_experiment": event["tags"]["dvc_experiment"]}
+            client.log_batch(run.info.run_id, tags=[entities.RunTag(*tag) for tag in changed.items()])
+            client.update_run(run.info.run_id, "RUNNING", event["name"])
         else:
             run = client.create_run(experiment_id, event["time"], tags, event["name"])
         params = [entities.Param(key, value[:6000]) for key, value in event["params"].items()]

@@ -236,6 +236,30 @@ def test_a_killed_stage_whose_sender_was_killed_too_is_settled_by_the_next_run(s
     assert run.data.metrics["loss"] == 1 / 300
 
 
+def test_tags_from_the_environment_are_those_of_every_run(studio: Studio) -> None:
+    studio.run("clay", VISIONLOOP_TAGS='{"study": "wider", "trial": 3}')
+    (run,) = studio.runs("clay")
+    assert (run.data.tags["study"], run.data.tags["trial"], run.data.tags["mood"]) == ("wider", "3", "calm")
+    said = studio.run("clay", ok=False, VISIONLOOP_TAGS="study=wider")
+    assert "error: VISIONLOOP_TAGS is 'study=wider', expected JSON such as" in said
+
+
+def test_a_pruned_stage_is_killed_tagged_and_not_taken_up_again(studio: Studio) -> None:
+    process = studio.start("glass", "is killed", VISIONLOOP_TRACKING="later")
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    (folder,) = (studio.root / ".visionloop/outbox").glob("*-glass-*")
+    (folder / tracking.PRUNED).touch()
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    studio.run("varnish")  # delivers it
+    (run,) = studio.runs("glass")
+    assert run.info.status == "KILLED"
+    assert (run.data.tags["pruned"], run.data.tags["resume_key"]) == ("true", "")
+    assert "error" not in run.data.tags
+
+
 def test_off_records_nothing(studio: Studio) -> None:
     studio.run("off", VISIONLOOP_TRACKING="off", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert studio.waiting() == []
