@@ -33,6 +33,7 @@ from bench.common import RESULTS, ROOT, machine
 from stages.lib.terminal import UserError, run_stage
 
 COUNTS, REPEATS, VIEWS = [10_000, 100_000, 1_000_000], 3, 2
+FEW, REPEATS_OF_FEW = 100_000, 5  # so many images are quick, and more easily disturbed
 READ = "from stages.lib.tables import read_data_set; read_data_set('data/ingest')"
 # Worker processes for the smaller sets too, or it would be their start that an image more costs.
 AUGMENT = "from stages import augment; augment.SMALL = 0; augment.main()"
@@ -109,7 +110,7 @@ def measure_all(counts: Sequence[int], repeats: int, views: int, folder: Path) -
         project = Path(tempfile.mkdtemp(prefix=f"scale-{count}-", dir=folder))
         try:
             prepare(project, count, views)
-            for repeat in range(repeats):
+            for repeat in range(repeats if count > FEW else max(repeats, REPEATS_OF_FEW)):
                 for part, arguments in PARTS.items():
                     cost = measure(arguments, project)
                     before = costs[part].get(count, cost)
