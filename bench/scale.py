@@ -4,8 +4,9 @@
 
 Generates so many 28x28 images as PNG files in a zip, ten classes of different patches of grey, and runs each part in
 processes of its own with the default params (`augment.views` excepted). The time is that of the whole command, starting
-Python included, the shortest of the repetitions; the memory the sum of the most that each of its processes ever held
-(VmHWM), the highest of the repetitions: at least the peak of the whole tree. Per image is what each image more costs,
+Python included; `CPU` that which its processes computed, which others at work on the machine change less; of each the
+shortest of the repetitions. The memory is the sum of the most that each of its processes ever held (VmHWM, mapped files
+included), the highest of the repetitions: at least the peak of the whole tree. Per image is what each image more costs,
 from one count to the next. Writes bench/results/scale.json. The disk must hold (2 + views) KB for each image.
 """
 
@@ -19,6 +20,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,14 +33,18 @@ from bench.common import RESULTS, ROOT, machine
 from stages.lib.terminal import UserError, run_stage
 
 COUNTS, REPEATS, VIEWS = [10_000, 100_000, 1_000_000], 3, 2
+FEW, REPEATS_OF_FEW = 100_000, 5  # so many images are quick, and more easily disturbed
 READ = "from stages.lib.tables import read_data_set; read_data_set('data/ingest')"
-PARTS = {"ingest": ["-m", "stages.ingest"], "validate, reading": ["-c", READ], "augment": ["-m", "stages.augment"]}
+# Worker processes for the smaller sets too, or it would be their start that an image more costs.
+AUGMENT = "from stages import augment; augment.SMALL = 0; augment.main()"
+PARTS = {"ingest": ["-m", "stages.ingest"], "validate, reading": ["-c", READ], "augment": ["-c", AUGMENT]}
 LIMIT = 2 * 2**30  # bytes that the largest set may take
-SECONDS_BETWEEN_LOOKS = 0.02
+LOOK, LOOK_FOR_CHILDREN = 0.05, 0.25  # seconds between two looks
 
 
 class Cost(NamedTuple):
     seconds: float
+    cpu_seconds: float
     bytes: int  # of memory
 
 
@@ -66,37 +72,35 @@ def prepare(project: Path, count: int, views: int) -> None:
 def measure(arguments: Sequence[str], project: Path) -> Cost:
     """Runs Python with these arguments in the project."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "VISIONLOOP_TRACKING": "off"}
-    highest: dict[int, int] = {}
-    start = time.perf_counter()
+    environment.pop("DASK_SCHEDULER_ADDRESS", None)
+    most, cpu = dict[int, int](), dict[int, float]()
+    start = looked = time.perf_counter()
     with subprocess.Popen(
         [sys.executable, *arguments], cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
+        family = {process.pid: psutil.Process(process.pid)}
         while process.poll() is None:
-            for pid in (process.pid, *_children(process.pid)):
-                highest[pid] = max(highest.get(pid, 0), _high_water(pid))
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            if time.perf_counter() - looked > LOOK_FOR_CHILDREN:
+                with suppress(psutil.NoSuchProcess):
+                    family |= {child.pid: child for child in family[process.pid].children(recursive=True)}
+                looked = time.perf_counter()
+            for pid, member in family.items():
+                with suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+                    most[pid] = max(most.get(pid, 0), _high_water(pid))
+                    times = member.cpu_times()
+                    cpu[pid] = max(cpu.get(pid, 0.0), times.user + times.system)
+            time.sleep(LOOK)
         seconds = time.perf_counter() - start
         assert process.stdout is not None
         if process.returncode:
             raise UserError(f"{' '.join(arguments)} failed: {process.stdout.read().decode(errors='replace')}")
-    return Cost(seconds, sum(highest.values()))
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
+    return Cost(seconds, sum(cpu.values()), sum(most.values()))
 
 
 def _high_water(pid: int) -> int:
-    """The most memory that a process has ever had, bytes; 0 when it is gone."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    lines = [line for line in status.splitlines() if line.startswith("VmHWM")]
-    return int(lines[0].split()[1]) * 1024 if lines else 0
+    """The most memory that a process has ever had, bytes; 0 of one that has ended and was not yet waited for."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
 
 
 def measure_all(counts: Sequence[int], repeats: int, views: int, folder: Path) -> dict[str, dict[int, Cost]]:
@@ -106,12 +110,16 @@ def measure_all(counts: Sequence[int], repeats: int, views: int, folder: Path) -
         project = Path(tempfile.mkdtemp(prefix=f"scale-{count}-", dir=folder))
         try:
             prepare(project, count, views)
-            for repeat in range(repeats):
+            for repeat in range(repeats if count > FEW else max(repeats, REPEATS_OF_FEW)):
                 for part, arguments in PARTS.items():
                     cost = measure(arguments, project)
                     before = costs[part].get(count, cost)
-                    costs[part][count] = Cost(min(cost.seconds, before.seconds), max(cost.bytes, before.bytes))
-                    took = f"{cost.seconds:8.2f} s  {cost.bytes / 2**20:8,.0f} MiB"
+                    costs[part][count] = Cost(
+                        min(cost.seconds, before.seconds),
+                        min(cost.cpu_seconds, before.cpu_seconds),
+                        max(cost.bytes, before.bytes),
+                    )
+                    took = f"{cost.seconds:8.2f} s {cost.cpu_seconds:8.2f} s CPU {cost.bytes / 2**20:7,.0f} MiB"
                     print(f"{part:18} {count:>10,} images, run {repeat + 1}: {took}", flush=True)
         finally:
             shutil.rmtree(project)
@@ -119,33 +127,33 @@ def measure_all(counts: Sequence[int], repeats: int, views: int, folder: Path) -
 
 
 def table(costs: dict[str, dict[int, Cost]]) -> list[dict[str, Any]]:
-    """A row for each part and count. `growth_ratio`: what an image more costs, over what it costs up to the count
-    before."""
+    """A row for each part and count. `more`: what an image more costs; `ratio`: that over what one more cost before."""
     rows: list[dict[str, Any]] = []
     for part, by_count in costs.items():
         before: dict[str, Any] | None = None
         for count, cost in by_count.items():
-            row: dict[str, Any] = {"part": part, "images": count, "seconds": cost.seconds, "bytes": cost.bytes}
+            row: dict[str, Any] = {"part": part, "images": count, **cost._asdict()}
             if before:
-                more = count - before["images"]
-                row["microseconds_per_image"] = 1e6 * (cost.seconds - before["seconds"]) / more
-                row["bytes_per_image"] = (cost.bytes - before["bytes"]) / more
-                row["memory_ratio"] = cost.bytes / before["bytes"]
-                if "microseconds_per_image" in before:
-                    row["growth_ratio"] = row["microseconds_per_image"] / before["microseconds_per_image"]
+                more = {
+                    name: (value - before[name]) / (count - before["images"]) for name, value in cost._asdict().items()
+                }
+                row["more"] = more
+                if "more" in before:
+                    row["ratio"] = {name: value / before["more"][name] for name, value in more.items()}
             rows.append(row)
             before = row
     return rows
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
-    print(f"{'part':18} {'images':>10} {'s':>8} {'MiB':>7} {'us/image':>9} {'ratio':>6} {'B/image':>8} {'ratio':>6}")
+    print("what an image more costs, and the ratio to what it cost before")
+    titles = "us/image", "ratio", "CPU us", "ratio", "B/image", "ratio"
+    print(f"{'part':18} {'images':>10} {'s':>7} {'CPU s':>7} {'MiB':>6}", *(f"{title:>8}" for title in titles))
     for row in rows:
-        line = f"{row['part']:18} {row['images']:10,} {row['seconds']:8.2f} {row['bytes'] / 2**20:7,.0f}"
-        if "bytes_per_image" in row:
-            ratio = f"{row['growth_ratio']:6.2f}" if "growth_ratio" in row else " " * 6
-            line += f" {row['microseconds_per_image']:9.2f} {ratio} {row['bytes_per_image']:8.0f}"
-            line += f" {row['memory_ratio']:6.2f}"
+        line = f"{row['part']:18} {row['images']:10,} {row['seconds']:7.2f} {row['cpu_seconds']:7.2f}"
+        line += f" {row['bytes'] / 2**20:6,.0f}"
+        for name, unit in (("seconds", 1e6), ("cpu_seconds", 1e6), ("bytes", 1)) if "more" in row else ():
+            line += f" {row['more'][name] * unit:8.1f} " + (f"{row['ratio'][name]:8.2f}" if "ratio" in row else " " * 8)
         print(line)
     largest = max(row["bytes"] for row in rows)
     print(f"most memory: {largest / 2**30:.2f} GiB, {'below' if largest < LIMIT else 'NOT below'} 2 GiB")

@@ -12,7 +12,11 @@ from bench.generator import arranged
 from bench.generator_runs import Clock
 from bench.images import Images
 from bench.peak import convolution_seconds, flops_per_image
+from bench.scale import Cost, measure, table, write_images
 from stages.lib.classifiers import build_classifier
+from stages.lib.decode import Target, decode_chunk
+from stages.lib.sources import open_source
+from stages.lib.terminal import UserError
 from tests.conftest import ROOT
 
 PRESETS = sorted(path.name for path in (ROOT / "presets").iterdir())
@@ -119,3 +123,30 @@ def test_the_copied_networks_have_their_size_and_train(build, weights):
     after = model.draw(latents, labels)
     assert (before.shape, before.dtype) == ((3, 28, 28, 1), np.uint8)
     assert (before != after).any()
+
+
+def test_generated_images_are_different_ones_of_ten_classes(tmp_path):
+    write_images(tmp_path / "set.zip", 200)
+    with open_source(tmp_path / "set.zip") as source:
+        decoded, facts = decode_chunk([item.payload for item in source.items], Target(28, 1, "pad"))
+    assert (len(source.classes), decoded.shape) == (10, (200, 28, 28, 1))
+    assert len({*facts.sha256}) == 200
+
+
+def test_the_cost_of_a_command_includes_that_of_its_processes(tmp_path):
+    child = "import time; held = 'x' * 2**27; end = time.time() + 1\nwhile time.time() < end: pass"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    cost = measure(["-c", parent], tmp_path)
+    assert 2**27 < cost.bytes < 2**29
+    assert cost.seconds > 1
+    assert cost.cpu_seconds > 0.3
+    with pytest.raises(UserError, match=r"failed: .*no such thing"):
+        measure(["-c", "raise SystemExit('no such thing')"], tmp_path)
+
+
+def test_what_an_image_more_costs_is_told_from_count_to_count():
+    rows = table({"ingest": {10: Cost(1, 1, 100), 20: Cost(2, 3, 300), 40: Cost(5, 7, 500)}})
+    assert [row["images"] for row in rows] == [10, 20, 40]
+    assert "more" not in rows[0]
+    assert rows[1]["more"] == {"seconds": 0.1, "cpu_seconds": 0.2, "bytes": 20}
+    assert rows[2]["ratio"] == pytest.approx({"seconds": 1.5, "cpu_seconds": 1, "bytes": 0.5})

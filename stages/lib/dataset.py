@@ -19,6 +19,7 @@ from stages.lib.terminal import UserError
 
 SPLITS = ("train", "val", "test")
 PIECE = 4096  # images in memory at a time
+ROWS_AT_A_TIME, BUFFER = 2**16, 2**20  # of the manifest; bytes read ahead in each of its columns
 
 SCHEMA = pa.schema(
     [
@@ -137,9 +138,11 @@ def read_images(folder: str | Path, split: str) -> np.ndarray:
 def read_labels(folder: str | Path, split: str) -> np.ndarray:
     """int32 [n], in the order of the split's shards."""
     require(Path(folder) / "manifest.parquet")
-    table = pq.read_table(Path(folder) / "manifest.parquet", columns=["split", "label", "reason"])
-    kept = table.filter(pc.and_(pc.equal(table["split"], split), pc.is_null(table["reason"])))
-    return kept["label"].to_numpy().astype(np.int32)
+    manifest, parts = pq.ParquetFile(Path(folder) / "manifest.parquet", buffer_size=BUFFER), [np.empty(0, np.int32)]
+    for rows in manifest.iter_batches(ROWS_AT_A_TIME, columns=["split", "label", "reason"]):
+        kept = pc.and_(pc.equal(rows["split"], split), pc.is_null(rows["reason"]))
+        parts.append(rows["label"].filter(kept).to_numpy(zero_copy_only=False).astype(np.int32))
+    return np.concatenate(parts)
 
 
 def read_classes(folder: str | Path) -> list[str]:

@@ -11,12 +11,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from stages.lib.dataset import SCHEMA, SPLITS, digest, file_digest, files_below, read_classes, shard_paths
+from stages.lib.dataset import (
+    BUFFER,
+    ROWS_AT_A_TIME,
+    SCHEMA,
+    SPLITS,
+    digest,
+    file_digest,
+    files_below,
+    read_classes,
+    shard_paths,
+)
 from stages.lib.terminal import Progress, UserError
 from stages.lib.workers import ordered_map
 
 SMALL = 2**28  # bytes: read by this process alone
-ROWS_AT_A_TIME, BUFFER = 2**16, 2**20
 PIXELS = ("pixels_0", "pixels_1")  # columns that hold the first bytes of the sha256
 
 # The columns that tell a person which row of a table is meant.
