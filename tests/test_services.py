@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -175,8 +176,8 @@ class Services:
         """What PostgreSQL itself answers."""
         import psycopg
 
-        address = {"host": "127.0.0.1", "port": self.settings["POSTGRES_PORT"], "dbname": "mlflow"}
-        login = {"user": "visionloop", "password": self.settings["POSTGRES_PASSWORD"]}
+        address: dict[str, Any] = {"host": "127.0.0.1", "port": self.settings["POSTGRES_PORT"], "dbname": "mlflow"}
+        login: dict[str, Any] = {"user": "visionloop", "password": self.settings["POSTGRES_PASSWORD"]}
         with closing(psycopg.connect(**address, **login)) as connection, connection.cursor() as cursor:
             cursor.execute(question)
             return cursor.fetchall()
@@ -390,7 +391,7 @@ def test_a_server_that_is_killed_in_the_middle_and_started_again_loses_nothing(
     atelier = Atelier(tmp_path)
     stages = {name: atelier.start(name, MLFLOW_TRACKING_URI=services.uri) for name in ("first", "second")}
     for name in stages:
-        wait_until(lambda name=name: atelier.metrics(name, services.uri))
+        wait_until(partial(atelier.metrics, name, services.uri))
     services.end("Start MLflow", signal.SIGKILL)
     time.sleep(2)
     services.start_mlflow()
