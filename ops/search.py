@@ -157,7 +157,6 @@ def open_storage(url: str) -> RDBStorage:
     connect = {"timeout": 60} if address.drivername.startswith("sqlite") else {}
     if address.drivername.startswith("postgresql"):
         connect = {"connect_timeout": 10}
-        address = address.set(drivername="postgresql+psycopg2")  # the driver that is installed
     for attempt in range(3):  # two that make the same tables at once get in each other's way
         try:
             with warnings.catch_warnings():

@@ -86,8 +86,9 @@ class Toy(Project):
     def experiments(self) -> list[str]:
         return sorted(self.run("dvc", "exp", "list", "--name-only", "--all-commits").split())
 
-    def study(self, url: str | None = None) -> optuna.Study:
-        return optuna.load_study(study_name="toy", storage=url or f"sqlite:///{self.folder}/.visionloop/search.db")
+    def study(self, storage: str | optuna.storages.BaseStorage | None = None) -> optuna.Study:
+        default = f"sqlite:///{self.folder}/.visionloop/search.db"
+        return optuna.load_study(study_name="toy", storage=storage or default)
 
     def records(self) -> dict[str, dict[str, Any]]:
         """All tags and the status of each run in the outbox, by DVC experiment."""
@@ -298,7 +299,9 @@ def test_dvc_pushes_each_finished_trial_when_it_is_told_to(toy: Toy, tmp_path: P
 @pytest.fixture
 def postgres() -> Iterator[str]:
     """The address of a PostgreSQL server's database."""
-    programs = shutil.which("initdb")
+    programs = shutil.which(
+        "initdb", path=os.pathsep.join([os.environ["PATH"], *map(str, Path("/usr/lib/postgresql").glob("*/bin"))])
+    )
     if not programs:
         pytest.skip("PostgreSQL's programs are not installed")
     owner = "nobody" if os.geteuid() == 0 else None  # it refuses to run as root
@@ -327,8 +330,9 @@ def test_two_clones_share_a_study_in_postgresql(toy: Toy, tmp_path: Path, postgr
     for running in searches:
         said, _ = running.communicate(timeout=240)
         assert running.returncode == 0, said
-    trials = toy.study(postgres.replace("postgresql:", "postgresql+psycopg2:")).trials
-    assert states(counted(trials)) == ["COMPLETE"] * 2
+    storage = optuna.storages.RDBStorage(postgres)
+    assert states(counted(toy.study(storage).trials)) == ["COMPLETE"] * 2
+    storage.engine.dispose()
     assert len(toy.experiments() + other.experiments()) == 2
 
 
@@ -378,7 +382,7 @@ def test_a_wrong_command_is_told_of(words: list[str], sentence: str, capsys: pyt
         ("shared.db", "--storage is 'shared.db', expected an address such as"),
         ("sqlite:////none/at/all.db", "sqlite:////none/at/all.db cannot be opened: unable to open database file"),
         ("oracledb://host/x", "cannot be opened: "),
-        ("postgresql://me:secret@127.0.0.1:9/x", r"psycopg2://me:\*\*\*@127.0.0.1:9/x cannot be opened: connection to"),
+        ("postgresql://me:secret@127.0.0.1:9/x", r"postgresql://me:\*\*\*@127.0.0.1:9/x cannot be opened: connection"),
     ],
 )
 def test_a_database_that_cannot_be_had_is_one_sentence(url: str, sentence: str) -> None:
