@@ -47,14 +47,13 @@ def main() -> None:
     params = load_params(ReferenceParams, "reference")
     shards, labels, classes = open_shards(DATA, "train"), read_labels(DATA, "train"), read_classes(DATA)
     check_side(DATA, "reference", SMALLEST_SIDE["compact"])
-    distribution.join()
-    distribution.check_batch_size(min(params.batch_size, len(labels)), "reference.batch_size")
     val_images, val_labels = read_images(DATA, "val"), read_labels(DATA, "val")
     trained = (params, params.model_copy(update={"seed": params.second_seed}))
     checkpoints = [Checkpoint("reference", each, {"history": []}) for each in trained]
     metrics = {}
     with (
         tracking.stage_run("reference", params, checkpoints[0]) as run,
+        distribution.joined(min(params.batch_size, len(labels)), "reference.batch_size"),
         ExitStack() as kept,
         output_folder(OUTPUT) as folder,
     ):

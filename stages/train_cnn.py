@@ -110,15 +110,18 @@ def main() -> None:
     labels, classes = read_labels(DATA, "train"), read_classes(DATA)
     shape, batch_size = views[0][0].shape[1:], min(params.batch_size, len(labels))
     check_side(DATA, f"cnn.arch: {params.arch}", SMALLEST_SIDE.get(params.arch, 1))
-    distribution.join()
-    distribution.check_batch_size(batch_size, "cnn.batch_size")
-    if params.precision == "float16" and distribution.replicas() > 1:
-        raise UserError("cnn.precision float16 scales its loss, which one GPU alone can do: set it to auto or bfloat16")
     val_images, val_labels = read_images(DATA, "val"), read_labels(DATA, "val")
 
     state: dict[str, Any] = {"history": [], "best_nll": math.inf, "best_epoch": 0, "best_weights": []}
     checkpoint = Checkpoint("train_cnn", params, state)
-    with tracking.stage_run("train_cnn", params, checkpoint) as run, checkpoint, output_folder(OUTPUT) as folder:
+    with (
+        tracking.stage_run("train_cnn", params, checkpoint) as run,
+        distribution.joined(batch_size, "cnn.batch_size"),
+        checkpoint,
+        output_folder(OUTPUT) as folder,
+    ):
+        if params.precision == "float16" and distribution.replicas() > 1:
+            raise UserError("cnn.precision float16 scales its loss, which one GPU alone can do: set it to auto")
         seed_everything(params.seed)
         per_epoch = steps_per_epoch(views[0], batch_size)
         with distribution.strategy().scope():

@@ -156,10 +156,8 @@ def main() -> None:
     params = load_params(GanParams, "gan")
     require(REFERENCE)
     shards, labels, classes = open_shards(DATA, "train"), read_labels(DATA, "train"), read_classes(DATA)
-    shape = shards[0].shape[1:]
+    shape, batch_size = shards[0].shape[1:], min(params.batch_size, len(labels))
     check_side(DATA, f"gan.arch: {params.arch}", SMALLEST_SIDE[params.arch])
-    distribution.join()
-    distribution.check_batch_size(min(params.batch_size, len(labels)), "gan.batch_size")
     val_images, val_labels = read_images(DATA, "val"), read_labels(DATA, "val")
     shown = np.repeat(np.arange(min(len(classes), SHOWN_CLASSES), dtype=np.int32), SAMPLES_PER_CLASS)
     row_labels = classes[:SHOWN_CLASSES] if params.conditional else ()
@@ -168,7 +166,12 @@ def main() -> None:
     state: dict[str, Any] = {"history": [], "samples": [], "best_fd": math.inf, "best_step": 0, "best_weights": []}
     state["warned"] = False
     checkpoint = Checkpoint("train_gan", params, state)
-    with tracking.stage_run("train_gan", params, checkpoint) as run, checkpoint, output_folder(OUTPUT) as folder:
+    with (
+        tracking.stage_run("train_gan", params, checkpoint) as run,
+        distribution.joined(batch_size, "gan.batch_size"),
+        checkpoint,
+        output_folder(OUTPUT) as folder,
+    ):
         (folder / "samples").mkdir()
         validation = Validation(params, ReferenceSpace(REFERENCE), val_images, val_labels)
         seed_everything(params.seed)
@@ -178,7 +181,7 @@ def main() -> None:
             step,
             lambda epoch: shards,
             labels,
-            batch_size=min(params.batch_size, len(labels)),
+            batch_size=batch_size,
             steps=params.steps,
             report_every=params.evaluate_every,
             seed=params.seed,

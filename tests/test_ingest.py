@@ -1,3 +1,5 @@
+"""stages.ingest: the same bytes however it runs, and what is left out and why."""
+
 import json
 import multiprocessing
 import zipfile

@@ -97,6 +97,12 @@ class Project:
         assert (done.returncode == 0) is ok, f"{command[:3]} ended with {done.returncode}:\n{done.stdout}"
         return done.stdout
 
+    def init_git(self) -> None:
+        """Makes it a git repository of somebody."""
+        self.run("git", "init", "--quiet", "--initial-branch", "main")
+        self.run("git", "config", "user.name", "Tester")
+        self.run("git", "config", "user.email", "tester@example.org")
+
     def commit(self, message: str) -> None:
         self.run("git", "add", "--all")
         self.run("git", "commit", "--quiet", "--message", message)
@@ -156,9 +162,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     for section, values in TINY_PARAMS.items():
         params[section] |= values
     (loop.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    loop.run("git", "init", "--quiet", "--initial-branch", "main")
-    loop.run("git", "config", "user.name", "Tester")
-    loop.run("git", "config", "user.email", "tester@example.org")
+    loop.init_git()
     loop.run("dvc", "remote", "add", "--default", "storage", str(tmp_path_factory.mktemp("storage")))
     loop.commit("start")
     loop.said = loop.run("dvc", "repro")

@@ -34,9 +34,7 @@ def tiny(tmp_path: Path) -> Iterator[Project]:
     for section, values in TINY_PARAMS.items():
         params[section] |= values
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    tiny.run("git", "init", "--quiet", "--initial-branch", "main")
-    tiny.run("git", "config", "user.name", "Tester")
-    tiny.run("git", "config", "user.email", "tester@example.org")
+    tiny.init_git()
     tiny.commit("start")
     yield tiny
     end_sender(tmp_path)

@@ -127,9 +127,7 @@ def two_commits(tmp_path_factory: pytest.TempPathFactory) -> Project:
     for name in ("params.yaml", "promotion.yaml", "versions.yaml", ".gitignore", *served):
         shutil.copy(ROOT / name, folder / name)
     (folder / "dvc.yaml").write_text(DVC_YAML)
-    project.run("git", "init", "--quiet", "--initial-branch", "main")
-    project.run("git", "config", "user.name", "Tester")
-    project.run("git", "config", "user.email", "tester@example.org")
+    project.init_git()
     project.run("dvc", "init", "--quiet")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

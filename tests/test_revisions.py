@@ -21,9 +21,7 @@ stages:
 def history(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Two commits: `one` and `two` in the data and in a text; the first is the branch `main`."""
     project = Project(tmp_path_factory.mktemp("history"))
-    project.run("git", "init", "--quiet", "--initial-branch", "main")
-    project.run("git", "config", "user.name", "Tester")
-    project.run("git", "config", "user.email", "tester@example.org")
+    project.init_git()
     project.run("dvc", "init", "--quiet")
     project.run("dvc", "remote", "add", "--quiet", "--default", "storage", str(tmp_path_factory.mktemp("storage")))
     (project.folder / "dvc.yaml").write_text(DVC_YAML)

@@ -34,9 +34,7 @@ def tiny(tmp_path: Path) -> Iterator[Project]:
         params[section] |= values
     params["cnn"] |= {"epochs": EPOCHS, "average": 0, "patience": 0, "schedule": "constant"}
     (tiny.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    tiny.run("git", "init", "--quiet", "--initial-branch", "main")
-    tiny.run("git", "config", "user.name", "Tester")
-    tiny.run("git", "config", "user.email", "tester@example.org")
+    tiny.init_git()
     tiny.run("git", "init", "--quiet", "--bare", "--initial-branch", "main", str(tmp_path / "origin.git"))
     tiny.run("git", "remote", "add", "origin", str(tmp_path / "origin.git"))
     tiny.run("dvc", "add", "data/raw/tiny")

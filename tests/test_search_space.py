@@ -158,7 +158,9 @@ def test_what_cannot_be_compared_or_is_not_allowed_is_one_sentence(project, word
     ],
 )
 def test_what_the_stages_take_is_accepted(project, words, objectives):
-    check_together(parse_space(words), objectives, None)
+    space = parse_space(words)
+    check_together(space, objectives, None)  # raises when anything is refused
+    assert list(space) == [word.partition("=")[0] for word in words]
 
 
 def test_many_ranges_are_checked_without_trying_all_combinations(project):

@@ -6,6 +6,8 @@ variables.
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,25 +66,28 @@ def images_and_labels() -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
+@contextmanager
+def several_devices(count: int) -> Iterator[None]:
+    """The processor as so many devices, as a machine with as many GPUs."""
+    processor = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * count)
+    distribution._joined = tf.distribute.MirroredStrategy([f"CPU:{k}" for k in range(count)])
+    yield
+
+
 def main(folder: Path, count: int, cases: list[str]) -> None:
-    if count > 1:
-        processor = tf.config.list_physical_devices("CPU")[0]
-        part = tf.config.LogicalDeviceConfiguration()
-        tf.config.set_logical_device_configuration(processor, [part] * count)
-        distribution._joined = tf.distribute.MirroredStrategy([f"CPU:{k}" for k in range(count)])
-    else:
-        distribution.join()
     images, labels = images_and_labels()
-    for case in cases:
-        seed_everything(1)
-        with distribution.strategy().scope():
-            step = CASES[case]()
-        options: dict[str, Any] = {"batch_size": BATCH_SIZE, "steps": STEPS, "report_every": STEPS, "seed": 0}
-        reports = list(train(step, lambda epoch: [images], labels, **options, what=case, blame=""))
-        if is_chief():
-            values = {f"{k:04d}": np.asarray(variable.numpy()) for k, variable in enumerate(step.variables)}
-            means = np.array(list(reports[-1].means.values()))
-            np.savez(folder / f"{case}.npz", **values, means=means, replicas=distribution.replicas())  # type: ignore[arg-type]
+    with several_devices(count) if count > 1 else distribution.joined(BATCH_SIZE, "batch_size"):
+        for case in cases:
+            seed_everything(1)
+            with distribution.strategy().scope():
+                step = CASES[case]()
+            options: dict[str, Any] = {"batch_size": BATCH_SIZE, "steps": STEPS, "report_every": STEPS, "seed": 0}
+            reports = list(train(step, lambda epoch: [images], labels, **options, what=case, blame=""))
+            if is_chief():
+                values = {f"{k:04d}": np.asarray(variable.numpy()) for k, variable in enumerate(step.variables)}
+                values |= {"means": np.array(list(reports[-1].means.values()))}
+                np.savez(folder / f"{case}.npz", **values, replicas=distribution.replicas())  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import numpy as np
 from stages.lib.launcher import is_chief, slurm_tasks, tf_config
 from stages.lib.outputs import whole_folder
 from stages.lib.runtime import tf
-from stages.lib.terminal import UserError
+from stages.lib.terminal import UserError, silence
 
 FIRST_PORT, PORTS = 20_000, 10_000  # for Slurm's tasks: below those that Linux gives to clients
 
@@ -33,18 +33,33 @@ _joined: Any = None
 # ---------------------------------------------------------------- processes
 
 
-def join() -> None:
-    """Makes this process compute with the others of its job and on all its GPUs; waits until the others are there.
+@contextmanager
+def joined(batch_size: int, name: str) -> Iterator[None]:
+    """Inside, this process computes with the others of its job, for which it waits, and on all its GPUs; the chief
+    alone says how it goes. Outside it computes alone.
 
-    To be called before TensorFlow computes anything. A process that does not call it computes alone.
+    To be entered before TensorFlow computes anything, and before a Checkpoint: TensorFlow takes SIGTERM for itself when
+    it meets others, and the Checkpoint takes it back. Raises UserError when the replicas cannot share a batch evenly;
+    name: that of the param.
     """
     global _joined
+    if not is_chief():
+        silence()
     if tf_config():
         _joined = _several_workers(tf.distribute.cluster_resolver.TFConfigClusterResolver())
     elif slurm_tasks() > 1:
         _joined = _several_workers(_slurm_resolver())
     elif len(tf.config.list_physical_devices("GPU")) > 1:
         _joined = tf.distribute.MirroredStrategy()
+    try:
+        if batch_size % replicas():
+            raise UserError(
+                f"{name} is {batch_size}, and {replicas()} replicas (GPUs, or workers without any) share each batch "
+                f"evenly: set it to a multiple of {replicas()}, or use another number of them"
+            )
+        yield
+    finally:
+        _joined = None
 
 
 def strategy():
@@ -55,15 +70,6 @@ def strategy():
 def replicas() -> int:
     """In how many parts each batch is computed."""
     return strategy().num_replicas_in_sync
-
-
-def check_batch_size(batch_size: int, name: str) -> None:
-    """Raises UserError when the replicas cannot share a batch evenly; name: that of the param."""
-    if batch_size % replicas():
-        raise UserError(
-            f"{name} is {batch_size}, and {replicas()} replicas (GPUs, or workers without any) share each batch "
-            f"evenly: set it to a multiple of {replicas()}, or use another number of them"
-        )
 
 
 @contextmanager

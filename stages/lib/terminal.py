@@ -13,6 +13,15 @@ from tqdm import tqdm
 SECONDS_BETWEEN_LINES = 30  # without a terminal, progress is a plain line this often
 
 
+_silent = False
+
+
+def silence() -> None:
+    """From here on this process says nothing but errors: it is one of several that do the same."""
+    global _silent
+    _silent = True
+
+
 class UserError(Exception):
     """Stops a stage with one clear sentence (what was found, what was expected, what to do) and exit code 1."""
 
@@ -40,7 +49,7 @@ def run_stage(main: Callable[[], None]) -> None:
 
 def say(*lines: str) -> None:
     """Prints the lines of a stage's summary."""
-    for line in lines:
+    for line in () if _silent else lines:
         print(f"  {line}", flush=True)
 
 
@@ -54,7 +63,7 @@ class Progress:
         self.what, self.total, self.unit = what, total, unit
         self.first = self.done = done
         self.text = ""
-        self.interactive = sys.stderr.isatty()
+        self.interactive = sys.stderr.isatty() and not _silent
         self.started = self.printed = time.monotonic()
         self.bar = tqdm(
             total=total, desc=f"  {what}", unit=f" {unit}", leave=False, initial=done, disable=not self.interactive
@@ -76,7 +85,7 @@ class Progress:
         self.done += count
         self.bar.update(count)
         now = time.monotonic()
-        if not self.interactive and now - self.printed >= SECONDS_BETWEEN_LINES:
+        if not self.interactive and not _silent and now - self.printed >= SECONDS_BETWEEN_LINES:
             self.printed = now
             rate = (self.done - self.first) / (now - self.started)
             tail = f", {self.text}" if self.text else ""

@@ -1,3 +1,5 @@
+"""stages.lib.dataset: shards, labels and digests come back as they were written."""
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq

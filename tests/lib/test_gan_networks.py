@@ -1,3 +1,5 @@
+"""stages.lib.gan_networks: shapes, sizes and what each network has or has not."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""stages.lib.splits: where an image goes is a function of its pixels."""
+
 import hashlib
 from collections import Counter
 

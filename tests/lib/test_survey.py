@@ -1,3 +1,5 @@
+"""stages.lib.survey: sizes and channels that a few images settle for all."""
+
 import numpy as np
 import pytest
 

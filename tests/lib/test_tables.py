@@ -1,3 +1,5 @@
+"""stages.lib.tables: a data set as tables, good or damaged."""
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest

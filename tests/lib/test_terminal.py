@@ -61,3 +61,17 @@ def test_progress_in_a_terminal_is_a_bar_that_leaves_nothing_behind(capsys, monk
     assert "2/4" in err
     assert "half" in err
     assert err.split("\r")[-2].strip() == ""
+
+
+def test_one_of_several_processes_that_do_the_same_says_nothing_but_errors(monkeypatch, capsys):
+    monkeypatch.setattr(terminal, "_silent", False)
+    monkeypatch.setattr(terminal, "SECONDS_BETWEEN_LINES", 0)
+    for silent in (False, True):
+        if silent:
+            terminal.silence()
+        terminal.say("done")
+        with terminal.Progress("train", total=2) as bar:
+            bar.advance()
+        said = capsys.readouterr()
+        assert (said.out == "") is silent
+        assert said.err == ""
