@@ -481,7 +481,7 @@ def stage_run(stage, params, resumable=None):
 terminal, tracking = ModuleType("stages.lib.terminal"), ModuleType("stages.lib.tracking")
 vars(terminal).update(
     UserError=UserError, Interrupted=Interrupted, Progress=Progress,
-    say=lambda *_: None, run_stage=lambda main: main(),
+    say=lambda *_: None, silence=lambda: None, run_stage=lambda main: main(),
 )
 vars(tracking).update(Run=Run, stage_run=stage_run, __getattr__=lambda name: lambda *_, **__: "")
 sys.modules |= {"stages.lib.terminal": terminal, "stages.lib.tracking": tracking}

@@ -16,7 +16,7 @@ from tests.conftest import end_sender, mlflow_client
 from tests.lib.test_tracking import wait_until
 from tests.test_pipeline import TINY_PARAMS, Project, copy_sources, write_tiny_images
 
-EPOCHS = 12
+EPOCHS = 80  # long enough to be stopped in the midst of them
 USELESS = [f"{k}e-7" for k in range(1, 40)]  # rates at which nothing is learned
 SEARCH = [sys.executable, "-m", "ops.search", "--study", "rates", "--minimise", "cnn.val_nll", "--trials", "3"]
 SEARCH += ["-S", f"cnn.lr=0.01,{','.join(USELESS)}", "--prune", "median", "--prune-from", "1"]
