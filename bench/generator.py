@@ -29,8 +29,8 @@ from stages.lib.pictures import image_grid
 
 OURS: dict[str, dict[str, Any]] = {
     "default": {},
-    "dcgan, bce": {"gan.arch": "dcgan", "gan.loss": "bce", "gan.width": 32},
-    "wgan-gp": {"gan.loss": "wgan-gp"},
+    "dcgan, bce": {"gan.arch": "dcgan", "gan.loss": "bce", "gan.width": 32, "gan.mismatch": 0},
+    "wgan-gp": {"gan.loss": "wgan-gp", "gan.mismatch": 0},
 }
 COPIED = {"keras.io conditional GAN": "conditional_gan", "keras.io WGAN-GP": "wgan_gp"}
 FULL, FULL_EPOCHS = "keras.io conditional GAN, 20 epochs", 20

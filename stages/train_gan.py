@@ -62,6 +62,7 @@ class GanParams(Params):
     penalty: float | None = Field(ge=0, le=1000)
     penalty_every: int = Field(ge=1, le=1000)
     clip: float = Field(gt=0, le=10)
+    mismatch: float = Field(ge=0, le=1000)
     feature_matching: float = Field(ge=0, le=1000)
     real_label: float = Field(gt=0.5, le=1)
     diff_augment: list[Augmentation]
@@ -103,7 +104,10 @@ def build_step(params: GanParams, shape, classes: int) -> AdversarialStep:
         spectral_norm=spectral_norm,
         minibatch_std=params.minibatch_std,
     )
-    return AdversarialStep(generator, discriminator, **params.model_dump(include=STEP_PARAMS))
+    reads_labels_last = params.conditional and classes > 1 and params.arch != "article"
+    mismatch = params.mismatch if reads_labels_last else 0.0
+    options = params.model_dump(include=STEP_PARAMS)
+    return AdversarialStep(generator, discriminator, mismatch=mismatch, classes=classes, **options)
 
 
 class Validation:

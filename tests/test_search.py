@@ -338,7 +338,7 @@ def test_two_clones_share_a_study_in_postgresql(toy: Toy, tmp_path: Path, postgr
 
 
 def test_what_would_make_trials_incomparable_is_refused(toy: Toy) -> None:
-    with toy.edited("params.yaml", "width: 48 ", "width: 50 "):
+    with toy.edited("params.yaml", "width: 32 ", "width: 50 "):
         assert "error: uncommitted changes (params.yaml) would get into the trials" in toy.search(*PLAIN, ok=False)
     toy.search(*PLAIN, "--trials", "1")
     said = toy.search("--study", "toy", "--minimise", "gan.val_fd", "-S", "gan.lr=log(1e-4,1)", ok=False)

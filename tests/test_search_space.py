@@ -194,7 +194,7 @@ def test_the_current_values_that_lie_in_the_space_are_found(project):
     )
     assert current_values(space) == {
         "gan.lr": 1.5e-3,
-        "gan.width": 48,
+        "gan.width": 32,
         "gan.discriminator_lr": "null",
         "gan.diff_augment": "[]",
         "cnn.mixup": 0,

@@ -79,6 +79,22 @@ def test_every_switch_reaches_the_step():
 
 
 @pytest.mark.parametrize(
+    ("changes", "classes", "expected"),
+    [
+        ({}, 3, 0.1),
+        ({"arch": "dcgan", "mismatch": 0.5}, 3, 0.5),
+        ({"mismatch": 0}, 3, 0),
+        ({"conditional": False}, 3, 0),
+        ({"arch": "article"}, 3, 0),
+        ({}, 1, 0),
+    ],
+)
+def test_labels_are_told_from_wrong_ones_where_there_are_such(changes, classes, expected):
+    step = build_step(params(**changes), (16, 16, 1), classes)
+    assert (step.mismatch, step.classes) == (expected, classes)
+
+
+@pytest.mark.parametrize(
     ("switch", "loss", "expected"),
     [
         ("auto", "relativistic", False),

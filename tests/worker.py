@@ -44,7 +44,7 @@ def adversaries(arch: str, networks: dict[str, Any], **options: Any) -> Adversar
 CASES = {
     "classifier": classifier,
     "mixing": lambda: classifier(optimizer="sgd", lr=0.05, mix=Mixing(0.4, 1.0, 3)),
-    "gan": lambda: adversaries("conv", {}, loss="relativistic"),
+    "gan": lambda: adversaries("conv", {}, loss="relativistic", mismatch=0.1, classes=CLASSES),
     "everything": lambda: adversaries(
         "dcgan",
         {"minibatch_std": True},

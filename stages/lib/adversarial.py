@@ -12,7 +12,13 @@ from stages.lib.diff_augment import Augmentation, DiffAugment
 from stages.lib.distribution import average as average_over_replicas
 from stages.lib.distribution import own_rows, own_share, whole_count
 from stages.lib.gan_losses import Loss, discriminator_loss, generator_loss, share_seen_as_real
-from stages.lib.gan_regularisers import default_penalty, feature_distance, gradient_penalty
+from stages.lib.gan_regularisers import (
+    default_penalty,
+    feature_distance,
+    gradient_penalty,
+    mismatch_loss,
+    wrong_labels,
+)
 from stages.lib.runtime import keras, tf
 from stages.lib.schedules import Schedule, learning_rate_factor
 from stages.lib.steps import Step
@@ -24,7 +30,8 @@ class AdversarialStep(Step):
 
     The generated images carry the labels of the real ones they stand beside. The gradient penalty is computed every
     `penalty_every` steps and weighted by that number (Karras et al. 2020); `penalty` None takes the loss's own weight.
-    `clip` bounds the weights of a wgan's discriminator. See params.yaml for the other switches.
+    `clip` bounds the weights of a wgan's discriminator. `classes` is their number, for `mismatch`, which asks for a
+    discriminator that reads the labels after its features. See params.yaml for the other switches.
     """
 
     metrics = ("d_loss", "g_loss", "d_real", "d_fake")
@@ -45,6 +52,8 @@ class AdversarialStep(Step):
         discriminator_lr: float | None = None,
         discriminator_steps: int = 1,
         clip: float = 0.01,
+        mismatch: float = 0.0,
+        classes: int = 1,
         feature_matching: float = 0.0,
         real_label: float = 1.0,
         diff_augment: Sequence[Augmentation] = (),
@@ -56,11 +65,13 @@ class AdversarialStep(Step):
         self.penalty = default_penalty(loss) if penalty is None else penalty
         self.penalty_every, self.clip = penalty_every, clip
         self.discriminator_steps = discriminator_steps
+        self.mismatch, self.classes = mismatch, classes
         self.feature_matching, self.real_label = feature_matching, real_label
         self.augment = DiffAugment(diff_augment, ada_target, steps)
         self.averaged = AveragedNetwork(self.generator, average)
         features = self.discriminator.get_layer("features").output
         self.described = keras.Model(self.discriminator.inputs, [self.discriminator.output, features])
+        self.head = keras.Model([features, self.discriminator.inputs[1]], self.discriminator.output)
         self.lrs = lr, discriminator_lr or lr
         self.optimizers = [keras.optimizers.Adam(rate, beta_1=0.0, beta_2=0.99, epsilon=1e-8) for rate in self.lrs]
         for optimizer, network in zip(self.optimizers, (self.generator, self.discriminator), strict=True):
@@ -85,7 +96,7 @@ class AdversarialStep(Step):
 
     def _step(self, with_penalty: bool, with_generator: bool, images, labels, index):
         seed = tf.stack([self.seed, index])
-        seeds = tf.unstack(tf.random.split(seed, 5))
+        seeds = tf.unstack(tf.random.split(seed, 6))
         real = tf.cast(images, tf.float32) / 127.5 - 1.0
         latents = own_rows(tf.random.stateless_normal([whole_count(real), self.generator.input_shape[0][1]], seed))
         factor = learning_rate_factor(self.schedule, tf.cast(index, tf.float32) / self.steps)
@@ -95,9 +106,9 @@ class AdversarialStep(Step):
         with tf.GradientTape() as tape:
             fake = self.generator([latents, labels], training=True)
         fixed = tf.stop_gradient(fake)
-        d_loss, real_logits, fake_logits = self._update_discriminator(real, fixed, labels, with_penalty, seeds[:3])
+        d_loss, real_logits, fake_logits = self._update_discriminator(real, fixed, labels, with_penalty, seeds[:4])
         if with_generator:
-            g_loss, real_logits, fake_logits, by_image = self._judge(real, fixed, labels, real_logits, seeds[3:])
+            g_loss, real_logits, fake_logits, by_image = self._judge(real, fixed, labels, real_logits, seeds[4:])
             gradients = tape.gradient(fake, self.generator.trainable_variables, output_gradients=by_image)
             self.optimizers[0].apply(gradients, self.generator.trainable_variables)
             self.averaged.update(index // self.discriminator_steps)
@@ -111,9 +122,15 @@ class AdversarialStep(Step):
         weights = self.discriminator.trainable_variables
         with tf.GradientTape() as tape:
             # Apart from each other, as batch norm and the deviation within a batch are of one kind of images.
-            real_logits, fake_logits = (self.discriminator([images, labels], training=True) for images in (real, fake))
+            real_logits, real_features = self.described([real, labels], training=True)
+            fake_logits = self.discriminator([fake, labels], training=True)
             d_loss = discriminator_loss(self.loss, real_logits, fake_logits, self.real_label)
             objective = d_loss
+            if self.mismatch:
+                wrong = wrong_labels(labels, self.classes, seeds[3])
+                objective += self.mismatch * mismatch_loss(
+                    real_logits, self.head([real_features, wrong], training=True)
+                )
             if with_penalty:
                 penalty = gradient_penalty(self.loss, self.discriminator, real, fake, labels, seeds[2])
                 objective += self.penalty * self.penalty_every * penalty

@@ -96,7 +96,7 @@ def _conv_generator(latents, labels, shape, classes, width):
 
 
 def _conv_discriminator(images, labels, classes, width, linear, describe_batch):
-    """Space to depth, then three convolutions without any norm, a sum over the map, and a linear head with class
+    """Space to depth, then three convolutions without any norm, and on the flattened map a linear head with class
     projection (Miyato & Koyama 2018)."""
     layers = keras.layers
 
@@ -111,9 +111,8 @@ def _conv_discriminator(images, labels, classes, width, linear, describe_batch):
         x = convolve(x, width, 4, 2)
     x = convolve(x, 2 * width, 4, 2)
     x = convolve(describe_batch(x), 2 * width)
-    features = layers.GlobalAveragePooling2D(dtype="float32")(x)
-    # A sum over the map divided by the root of its size keeps the variance of the logits independent of the size.
-    features = layers.Rescaling(float(x.shape[1]), dtype="float32", name="features")(features)
+    # Divided by the root of the map's size, so that a step of the weights moves the logits as far at any size.
+    features = layers.Rescaling(1 / x.shape[1], dtype="float32", name="features")(layers.Flatten(dtype="float32")(x))
     return _project(features, labels, classes, linear)
 
 

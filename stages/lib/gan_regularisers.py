@@ -1,4 +1,4 @@
-"""What keeps a discriminator smooth and a generator varied, beside the loss: pure functions that return one scalar.
+"""What keeps a discriminator smooth and a generator varied and true to its labels, beside the loss: pure functions.
 
 A discriminator is called as `discriminator([images, labels], training=True)` and gives logits float32 [n]; images are
 float32 [n, height, width, channels]. Gradients and their norms are float32 whatever the network computes in.
@@ -47,6 +47,19 @@ def feature_distance(real, fake):
     """Squared distance between the means of features [n, d] of real and of generated images: feature matching (Salimans
     et al. 2016)."""
     return tf.reduce_sum(average(tf.reduce_mean(real, axis=0) - tf.reduce_mean(fake, axis=0)) ** 2)
+
+
+def mismatch_loss(matching, mismatching):
+    """Mean softplus(mismatching - matching) of logits [n] on the same real images with their labels and with wrong
+    ones: a discriminator that tells them apart shows the generator what belongs to a class (Reed et al. 2016, in the
+    form of the relativistic loss)."""
+    return tf.reduce_mean(tf.math.softplus(mismatching - matching))
+
+
+def wrong_labels(labels, classes: int, seed):
+    """For each of the labels int [n] one of the other classes, all equally likely. seed int [2] draws them."""
+    offsets = own_rows(tf.random.stateless_uniform([whole_count(labels)], seed, 1, classes, labels.dtype))
+    return (labels + offsets) % classes
 
 
 def _squared_norms(discriminator, images, labels):

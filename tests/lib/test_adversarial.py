@@ -43,6 +43,8 @@ EVERYTHING: dict[str, Any] = {
     "networks": {"spectral_norm": True, "minibatch_std": True},
     "discriminator_steps": 2,
     "discriminator_lr": 2e-3,
+    "mismatch": 0.1,
+    "classes": CLASSES,
     "feature_matching": 0.5,
     "diff_augment": ["colour", "translation", "cutout"],
     "ada_target": 0.1,
@@ -156,6 +158,21 @@ def test_feature_matching_pulls_the_generated_images_towards_the_real_features()
     slope = (matching - plain) / 1e4  # by which the distance changes
     length = 1e-2 / tf.norm(slope)
     assert distance(fake - length * slope) - distance(fake) == pytest.approx(-1e-2 * float(tf.norm(slope)), rel=0.05)
+
+
+@pytest.mark.parametrize("arch", ["conv", "dcgan"])
+def test_by_mismatch_the_discriminator_learns_which_label_an_image_has(arch):
+    def preference(step) -> float:
+        """For the right labels, over wrong ones."""
+        real = tf.cast(IMAGES[0], tf.float32) / 127.5 - 1.0
+        right, wrong = (step.discriminator([real, labels]) for labels in (LABELS, (LABELS + 1) % CLASSES))
+        return float(tf.reduce_mean(right - wrong))
+
+    steps = [build(arch, lr=1e-2, mismatch=mismatch, classes=CLASSES) for mismatch in (0.0, 10.0)]
+    for _ in range(20):
+        for step in steps:
+            call(step, 0)
+    assert preference(steps[1]) > preference(steps[0]) + 1
 
 
 def test_augmentation_changes_what_the_discriminator_sees_and_not_what_the_generator_makes():

@@ -97,8 +97,8 @@ def test_space_to_depth_and_back():
 
 def test_weights_of_the_default_at_28_px():
     shape = (28, 28, 1)
-    assert build_generator("conv", shape, 10, 64, 48, True).count_params() == 453_609
-    assert build_discriminator("conv", shape, 10, 48, True).count_params() == 159_697
+    assert build_generator("conv", shape, 10, 64, 32, True).count_params() == 269_455
+    assert build_discriminator("conv", shape, 10, 32, True).count_params() == 105_441
 
 
 def test_the_article_s_generator():

@@ -8,7 +8,9 @@ from stages.lib.gan_regularisers import (
     default_penalty,
     feature_distance,
     gradient_penalty,
+    mismatch_loss,
     one_centred_penalty,
+    wrong_labels,
     zero_centred_penalty,
 )
 from stages.lib.runtime import tf
@@ -87,3 +89,21 @@ def test_feature_matching_compares_means():
     real, fake = tf.constant([[0.0, 1.0], [2.0, 1.0]]), tf.constant([[1.0, 4.0], [1.0, 4.0]])
     assert float(feature_distance(real, fake)) == 9
     assert float(feature_distance(real, real[::-1])) == 0
+
+
+def test_the_mismatch_loss_falls_as_right_labels_win():
+    right = tf.constant([0.0, np.log(3.0)])
+    assert float(mismatch_loss(right, tf.zeros(2))) == pytest.approx((np.log(2) + np.log(4 / 3)) / 2)
+    assert float(mismatch_loss(right + 9, right + 9)) == pytest.approx(np.log(2))
+
+
+def test_wrong_labels_are_each_of_the_others_equally_often():
+    labels = tf.repeat(tf.range(4), 6000)
+    wrong = wrong_labels(labels, 4, SEED)
+    assert wrong.dtype == labels.dtype
+    counts = np.zeros([4, 4], int)
+    np.add.at(counts, (labels.numpy(), wrong.numpy()), 1)
+    assert (counts.diagonal() == 0).all()
+    assert counts[~np.eye(4, dtype=bool)] == pytest.approx(2000, rel=0.1)
+    assert np.array_equal(wrong, wrong_labels(labels, 4, SEED))
+    assert not np.array_equal(wrong, wrong_labels(labels, 4, SEED + 1))
