@@ -1,6 +1,6 @@
 """Do generated images help the classifier? Its test accuracy with few and many real images.
 
-    python -m bench.augmentation_value ARCHIVE [--sizes 20 100 500 0] [--seeds 0 1 2] [--resume]
+    python -m bench.augmentation_value ARCHIVE [--sizes 20 100 500 0] [--seeds 0 1 2] [--jobs 2] [--resume]
 
 ARCHIVE is Fashion-MNIST, as folders `train/CLASS` and `test/CLASS`. For each number of real images of a class (0: all)
 and each seed, the default generator is trained on these images and no others, with DiffAugment when they are few, and
@@ -16,7 +16,10 @@ Writes bench/results/augmentation_value.json and .png.
 
 import argparse
 import json
+import multiprocessing
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,7 @@ import numpy as np
 
 from bench.classifier_runs import load as load_classifier
 from bench.classifier_runs import preset
-from bench.common import RESULTS, in_new_process, machine
+from bench.common import RESULTS, machine
 from bench.generator_runs import load as load_generator
 from bench.images import Images, read_images
 from stages.augment import operations
@@ -34,7 +37,7 @@ from stages.lib.augmentations import augment
 from stages.lib.classification_metrics import accuracy
 from stages.lib.figures import COLOURS, panel_axes
 from stages.lib.generation import draw_latents, generate
-from stages.lib.runtime import seed_everything
+from stages.lib.runtime import seed_everything, tf
 from stages.lib.training import steps_per_epoch, train
 from stages.train_cnn import build_step as build_classifier_step
 from stages.train_gan import build_step as build_generator_step
@@ -44,8 +47,9 @@ GENERATOR_STEPS, CLASSIFIER_STEPS, VIEWS = 3000, 1500, 8
 FEW = 1000  # images of a class, below which the discriminator sees them augmented
 
 
-def try_kinds(images: Images, per_class: int, seed: int) -> dict[str, float]:
+def try_kinds(images: Images, per_class: int, seed: int, threads: int) -> dict[str, float]:
     """Test accuracy of a classifier for each kind of augmentation."""
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
     made = generated_views(images, per_class, seed)
     return {kind: train_classifier(images, made, kind, seed) for kind in KINDS}
 
@@ -120,6 +124,7 @@ def main() -> None:
     parser.add_argument("archive", type=Path)
     parser.add_argument("--sizes", type=int, nargs="+", default=[20, 100, 500, 0], help="images of a class; 0: all")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, which share the processors")
     parser.add_argument("--resume", action="store_true", help="keep what results/augmentation_value.json holds")
     given = parser.parse_args()
     images = read_images(given.archive)
@@ -128,16 +133,27 @@ def main() -> None:
     result: dict[str, Any] = {"machine": machine(), "accuracy": {}}
     if given.resume:
         result = json.loads(path.read_text(encoding="utf-8"))
-    for size, seed in product(given.sizes, given.seeds):
-        found = result["accuracy"].setdefault(str(size), {kind: {} for kind in KINDS})
-        if str(seed) not in found["none"]:
+    for size in given.sizes:
+        result["accuracy"].setdefault(str(size), {kind: {} for kind in KINDS})
+    todo = [
+        (size, seed)
+        for size, seed in product(given.sizes, given.seeds)
+        if str(seed) not in result["accuracy"][str(size)]["none"]
+    ]
+    # A new process each, so that none finds what another has left.
+    context, threads = multiprocessing.get_context("spawn"), max(1, (os.cpu_count() or 1) // given.jobs)
+    with ProcessPoolExecutor(given.jobs, context, max_tasks_per_child=1) as pool:
+        running = {}
+        for size, seed in todo:
             part = images.few(size, seed) if size else images
-            reached = in_new_process(try_kinds, part, size or len(images.train) // 10, seed)
-            for kind in KINDS:
-                found[kind][str(seed)] = reached[kind]
-            path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")  # as they come: it takes an hour
-        shown = ", ".join(f"{kind} {found[kind][str(seed)]:.4f}" for kind in KINDS)
-        print(f"{size or 'all'} images a class, seed {seed}: {shown}", flush=True)
+            running[pool.submit(try_kinds, part, size or len(images.train) // 10, seed, threads)] = size, seed
+        for done in as_completed(running):  # the figures are kept as they come: it takes an hour
+            size, seed = running[done]
+            for kind, reached in done.result().items():
+                result["accuracy"][str(size)][kind][str(seed)] = reached
+            path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            shown = ", ".join(f"{kind} {reached:.4f}" for kind, reached in done.result().items())
+            print(f"{size or 'all'} images a class, seed {seed}: {shown}", flush=True)
     draw(result["accuracy"], path.with_suffix(".png"))
     print(f"written: {path} and {path.with_suffix('.png').name}")
 
