@@ -66,7 +66,8 @@ def test_the_stage_writes_what_dvc_yaml_lists(project):
     of_pixels_too = {"memorisation_ratio", "near_copies"}
     further = {"kid_low", "kid_high", "fd_infinity", "fd_infinity_floor", "density", "coverage", "coverage_expected"}
     by_class = {"fd_class_mean", "fd_class_floor", "fd_classes"}
-    second = {second_name(name) for name in of_both_rulers | {"label_accuracy_real"}}
+    of_both_rulers |= {"fd_infinity", "fd_infinity_floor", "density", "coverage", "fd_class_mean", "fd_class_floor"}
+    second = {second_name(name) for name in of_both_rulers | of_pixels_too | {"label_accuracy_real"}}
     pixels = {f"{name}_pixels" for name in of_pixels_too}
     assert metrics["gan"].keys() == always | further | by_class | of_pixels_too | pixels | second
     assert {"fd_second", "kid_second_low"} < second

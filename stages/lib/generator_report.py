@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from stages.lib.outputs import write_table
 from stages.lib.reference_space import ReferenceSpace
 
 IMAGES_AT_A_TIME = 4096  # of the train set, in the reference space and as float32
-SPACES = {"": "in the reference space", "_pixels": "as plain pixels"}  # by the ending of the metrics' names
+SPACES = {"": "in the reference space", "_pixels": "as plain pixels"}  # those drawn, by the ending of metrics' names
+INDEPENDENT = {"kid_error", "coverage_expected", "fd_classes"}  # of the ruler, or told by what is beside it
 AXES = {
     "": "distance to the nearest train image,\nreference space",
     "_pixels": "root mean square difference from the\nnearest train image, 0 to 255",
@@ -34,8 +35,9 @@ class GeneratorReport:
     """
 
     def __init__(self, folder: Path, network: Path, reference: Path, second: Path, data: Path, params: Any):
-        self.folder, self.params, self.second = folder, params, second
-        self.generator, self.space, self.classes = load_network(network), ReferenceSpace(reference), read_classes(data)
+        self.folder, self.params = folder, params
+        self.generator, self.classes = load_network(network), read_classes(data)
+        self.space, self.second = ReferenceSpace(reference), ReferenceSpace(second)
         self.conditional = is_conditional(self.generator)
         self.train_shards, self.train_labels = open_shards(data, "train"), read_labels(data, "train")
         self.test_images, self.test_labels = Images(data, "test"), read_labels(data, "test")
@@ -68,10 +70,10 @@ class GeneratorReport:
         """The section `gan` of metrics.json; the table and the pictures go to the folder."""
         metrics = self.closeness(self.features, self.probabilities)
         metrics |= {"cas": self.teaching()}
-        metrics |= evaluation.further_metrics(
-            **self.features, sizes=self.params.fd_sizes, draws=self.params.fd_draws, seed=self.params.seed
-        )
-        metrics |= self.by_class()
+        rows = self.by_class(self.features)
+        write_table(self.folder / "generator_classes.csv", rows)
+        figures.draw_class_distances(self.folder / "generator_classes.png", rows)
+        metrics |= over_classes(rows)
         metrics |= self.memorisation()
         metrics |= self.second_ruler()
         figures.draw_samples(self.folder / "samples.png", self.generator, self.classes, self.params.seed)
@@ -82,7 +84,10 @@ class GeneratorReport:
         """How near the generated images are to the test images, and whether they show the class asked for."""
         params = self.params
         of_kid = {"kid_subsets": params.kid_subsets, "kid_subset_size": params.kid_subset_size, "seed": params.seed}
-        return evaluation.generator_metrics(features["fake"], features["test"], features["train"], **of_kid) | {
+        of_sizes = {"sizes": params.fd_sizes, "draws": params.fd_draws, "seed": params.seed}
+        compared = features["fake"], features["test"], features["train"]
+        metrics = evaluation.generator_metrics(*compared, **of_kid) | evaluation.further_metrics(*compared, **of_sizes)
+        return metrics | {
             "label_accuracy": accuracy(probabilities["fake"], self.labels["fake"]),
             "label_accuracy_real": accuracy(probabilities["test"], self.labels["test"]),
         }
@@ -102,25 +107,19 @@ class GeneratorReport:
             seed=self.params.seed,
         )
 
-    def by_class(self) -> dict[str, float]:
+    def by_class(self, features: dict[str, np.ndarray]) -> list[dict[str, Any]]:
         """How near each class is, of those with enough images; none of a generator that cannot be asked for a class."""
-        fake, test, train = ((self.features[kind], self.labels[kind]) for kind in ("fake", "test", "train"))
+        fake, test, train = ((features[kind], self.labels[kind]) for kind in ("fake", "test", "train"))
         fewest = self.params.class_images if self.conditional else self.count + 1
-        rows = evaluation.class_distances(fake, test, train, self.classes, fewest)
-        write_table(self.folder / "generator_classes.csv", rows)
-        figures.draw_class_distances(self.folder / "generator_classes.png", rows)
-        measured = [row for row in rows if row["fd"] != ""]
-        if not measured:
-            return {"fd_classes": 0}
-        mean, floor = (float(np.mean([row[key] for row in measured])) for key in ("fd", "fd_floor"))
-        return {"fd_class_mean": mean, "fd_class_floor": floor, "fd_classes": len(measured)}
+        return evaluation.class_distances(fake, test, train, self.classes, fewest)
 
     def memorisation(self) -> dict[str, float]:
-        """Whether generated images are nearer to train images than test images are, in the reference space and as
+        """Whether generated images are nearer to train images than test images are, in both reference spaces and as
         plain pixels."""
         part = slice(0, self.params.memorisation_images)
         fake, test = self.images["fake"][part], self.images["test"][part]
         points = {"": lambda images: self.space(images)[0], "_pixels": pixels}
+        points["_second"] = lambda images: self.second(images)[0]
         searches = {end: [NearestSearch(of(images)) for images in (fake, test)] for end, of in points.items()}
         for images in self._train_pieces():
             for end, of in points.items():
@@ -132,6 +131,8 @@ class GeneratorReport:
             share, threshold = near_copies(of_fake.distances, of_test.distances, self.params.near_copy)
             metrics[f"memorisation_ratio{end}"] = distance_ratio(of_fake.distances, of_test.distances)
             metrics[f"near_copies{end}"] = share
+            if end not in SPACES:
+                continue
             panels[AXES[end]] = of_fake.distances, of_test.distances, threshold
             order = np.argsort(of_fake.distances, kind="stable")[: figures.SHOWN_PAIRS]
             nearest = pick(self.train_shards, of_fake.positions[order])
@@ -150,8 +151,19 @@ class GeneratorReport:
 
     def second_ruler(self) -> dict[str, float]:
         """The figures that hang on the reference network, in one of another seed."""
-        found = self.closeness(*self._embed(ReferenceSpace(self.second)))
-        return {second_name(name): value for name, value in found.items() if name != "kid_error"}
+        features, probabilities = self._embed(self.second)
+        found = self.closeness(features, probabilities) | over_classes(self.by_class(features))
+        hanging = {name: value for name, value in found.items() if name not in INDEPENDENT}
+        return {second_name(name): value for name, value in hanging.items()}
+
+
+def over_classes(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Means of the distances of single classes, and of how many."""
+    measured = [row for row in rows if row["fd"] != ""]
+    if not measured:
+        return {"fd_classes": 0}
+    mean, floor = (float(np.mean([row[key] for row in measured])) for key in ("fd", "fd_floor"))
+    return {"fd_class_mean": mean, "fd_class_floor": floor, "fd_classes": len(measured)}
 
 
 def second_name(name: str) -> str:
