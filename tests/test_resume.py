@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,19 @@ def undisturbed(trainer: Trainer) -> dict[str, tuple[float, dict[str, str]]]:
     return found
 
 
+def disturb(
+    trainer: Trainer, seconds: float, number: int, reached: Callable[[int, str], bool], **environment: str
+) -> str:
+    """Sends train_gan a signal after about so many seconds, until it came when it was to; what was said then."""
+    for _ in range(30):  # how long it takes depends on what else the machine does
+        code, said, _ = trainer.run("train_gan", seconds, number, **environment)
+        if reached(code, said):
+            return said
+        assert code in (0, 130, -signal.SIGKILL), said
+        seconds *= 0.8 if code == 0 else 1.1
+    raise AssertionError(f"the signal never came at the right moment; at last: {said}")
+
+
 def kill_until_done(trainer: Trainer, stage: str, kills: int, seconds: float, seed: int) -> tuple[int, int]:
     """Kills a stage at random moments until it was killed `kills` times, then lets it end: kills, and resumptions."""
     moments, killed, resumed = random.Random(seed), 0, 0
@@ -143,6 +157,7 @@ def kill_until_done(trainer: Trainer, stage: str, kills: int, seconds: float, se
         code, said, _ = trainer.run(stage, moments.uniform(0.3, 1.0) * seconds, VISIONLOOP_CHECKPOINT_SECONDS="0")
         assert code in (0, -signal.SIGKILL), said
         killed += code != 0
+        seconds *= 0.9 if code == 0 else 1  # it was faster than when it was timed
         resumed += "going on after step" in said
     code, said, _ = trainer.run(stage, VISIONLOOP_CHECKPOINT_SECONDS="0")
     assert code == 0, said
@@ -170,12 +185,13 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_asked_to_stop_it_saves_and_says_how_to_go_on(trainer: Trainer, undisturbed: Any, number: int) -> None:
     seconds, expected = undisturbed["train_gan"]
-    moment = 0.8 * seconds
-    for _ in range(12):  # it takes its time as the machine is busy: until the signal comes in the midst of it
-        code, said, _ = trainer.run("train_gan", moment, number, VISIONLOOP_CHECKPOINT_SECONDS="1e9")
-        if code == 130 and "saved after" in said:
-            break
-        moment *= 0.8 if code == 0 else 1.1
+    said = disturb(
+        trainer,
+        0.8 * seconds,
+        number,
+        lambda code, said: code == 130 and "saved after" in said,
+        VISIONLOOP_CHECKPOINT_SECONDS="1e9",
+    )
     assert re.search(rf"interrupted: saved after step \d+ of {STEPS}: `dvc repro` goes on from there", said), said
     assert len(trainer.checkpoints("train_gan")) == 1
     code, said, _ = trainer.run("train_gan")
@@ -189,9 +205,13 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(
     trainer: Trainer, undisturbed: Any, damage: str
 ) -> None:
     seconds, expected = undisturbed["train_gan"]
-    while len(trainer.checkpoints("train_gan")) < 2:
-        code, said, _ = trainer.run("train_gan", 0.8 * seconds, VISIONLOOP_CHECKPOINT_SECONDS="0")
-        assert code in (0, -signal.SIGKILL), said
+    disturb(
+        trainer,
+        0.8 * seconds,
+        signal.SIGKILL,
+        lambda code, said: len(trainer.checkpoints("train_gan")) == 2,
+        VISIONLOOP_CHECKPOINT_SECONDS="0",
+    )
     newest = trainer.checkpoints("train_gan")[-1]
     content = bytearray(newest.read_bytes())
     if damage == "flipped":
@@ -206,8 +226,13 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(
 
 def test_a_changed_param_takes_up_no_other_checkpoint(trainer: Trainer, undisturbed: Any) -> None:
     seconds, _ = undisturbed["train_gan"]
-    while not trainer.checkpoints("train_gan"):
-        trainer.run("train_gan", 0.8 * seconds, VISIONLOOP_CHECKPOINT_SECONDS="0")
+    disturb(
+        trainer,
+        0.8 * seconds,
+        signal.SIGKILL,
+        lambda code, said: bool(trainer.checkpoints("train_gan")),
+        VISIONLOOP_CHECKPOINT_SECONDS="0",
+    )
     params = trainer.folder / "params.yaml"
     before = params.read_text()
     params.write_text(re.sub(r"(gan:(?:\n  .*)*\n  lr: ).*", r"\g<1>0.002", before))

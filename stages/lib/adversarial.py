@@ -31,7 +31,7 @@ class AdversarialStep(Step):
     The generated images carry the labels of the real ones they stand beside. The gradient penalty is computed every
     `penalty_every` steps and weighted by that number (Karras et al. 2020); `penalty` None takes the loss's own weight.
     `clip` bounds the weights of a wgan's discriminator. `classes` is their number, for `mismatch`, which asks for a
-    discriminator that reads the labels after its features. See params.yaml for the other switches.
+    discriminator with a layer "match". See params.yaml for the other switches.
     """
 
     metrics = ("d_loss", "g_loss", "d_real", "d_fake")
@@ -71,7 +71,9 @@ class AdversarialStep(Step):
         self.averaged = AveragedNetwork(self.generator, average)
         features = self.discriminator.get_layer("features").output
         self.described = keras.Model(self.discriminator.inputs, [self.discriminator.output, features])
-        self.head = keras.Model([features, self.discriminator.inputs[1]], self.discriminator.output)
+        if mismatch:
+            match = self.discriminator.get_layer("match").output
+            self.match = keras.Model([features, self.discriminator.inputs[1]], match)
         self.lrs = lr, discriminator_lr or lr
         self.optimizers = [keras.optimizers.Adam(rate, beta_1=0.0, beta_2=0.99, epsilon=1e-8) for rate in self.lrs]
         for optimizer, network in zip(self.optimizers, (self.generator, self.discriminator), strict=True):
@@ -127,10 +129,11 @@ class AdversarialStep(Step):
             d_loss = discriminator_loss(self.loss, real_logits, fake_logits, self.real_label)
             objective = d_loss
             if self.mismatch:
+                # Of what depends on the label alone: the rest of the logits is the same, and a bias whose gradient is
+                # the rounding error of a difference would wander under Adam.
                 wrong = wrong_labels(labels, self.classes, seeds[3])
-                objective += self.mismatch * mismatch_loss(
-                    real_logits, self.head([real_features, wrong], training=True)
-                )
+                fit, unfit = (self.match([real_features, given], training=True) for given in (labels, wrong))
+                objective += self.mismatch * mismatch_loss(fit, unfit)
             if with_penalty:
                 penalty = gradient_penalty(self.loss, self.discriminator, real, fake, labels, seeds[2])
                 objective += self.penalty * self.penalty_every * penalty

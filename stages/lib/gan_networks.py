@@ -52,7 +52,8 @@ def build_discriminator(
 
     batch_norm: whether dcgan has it; the others never do, nor has any network with spectral_norm, which bounds each
     layer's gain (Miyato et al. 2018). minibatch_std tells the last layers how much the images of a batch differ (Karras
-    et al. 2018), so that a generator that repeats itself is found out. The layer named "features" is the last but one.
+    et al. 2018), so that a generator that repeats itself is found out. The layer named "features" is the last but one;
+    in conv and dcgan, "match" is what the class adds to the logits.
     """
     linear = _spectrally_normalised if spectral_norm else lambda layer: layer
     describe_batch = _append_batch_deviation if minibatch_std else lambda x: x
@@ -155,7 +156,7 @@ def _project(features, labels, classes, linear, **options):
         # Weights of zero cannot be divided by their spectral norm.
         start = "zeros" if linear is not _spectrally_normalised else "uniform"
         embedding = layers.Embedding(classes, features.shape[-1], embeddings_initializer=start, dtype="float32")
-        product = layers.Dot(axes=1, dtype="float32")([features, linear(embedding)(labels)])
+        product = layers.Dot(axes=1, dtype="float32", name="match")([features, linear(embedding)(labels)])
         logits = layers.Add(dtype="float32")([logits, product])
     return layers.Reshape([], dtype="float32")(logits)
 

@@ -50,9 +50,9 @@ def feature_distance(real, fake):
 
 
 def mismatch_loss(matching, mismatching):
-    """Mean softplus(mismatching - matching) of logits [n] on the same real images with their labels and with wrong
-    ones: a discriminator that tells them apart shows the generator what belongs to a class (Reed et al. 2016, in the
-    form of the relativistic loss)."""
+    """Mean softplus(mismatching - matching) of the logits of the same real images with their labels and with wrong
+    ones, or of the parts in which they differ: a discriminator that tells them apart shows the generator what belongs
+    to a class (Reed et al. 2016, in the form of the relativistic loss)."""
     return tf.reduce_mean(tf.math.softplus(mismatching - matching))
 
 
