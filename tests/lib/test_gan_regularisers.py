@@ -1,3 +1,5 @@
+"""stages.lib.gan_regularisers against closed forms."""
+
 from typing import get_args
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""stages.lib.terminal: what a stage says, with a terminal and without."""
+
 import sys
 
 import pytest
