@@ -18,7 +18,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pyarrow.parquet as pq
 
 from ops.drift import POLICY, DriftParams, Embedded, find_drift
 from ops.drift_report import Finding
@@ -64,8 +63,7 @@ class Simulation:
             items = limited(source.items, per_class)
             plan = survey(items, source.image_size, None, "pad")
             splitter = Splitter({"train", "val", "test"}, 0.0, 0.0)
-            manifest = write_shards(items, source.classes, plan, splitter, 64, folder, 1)
-        pq.write_table(manifest, folder / "manifest.parquet")
+            write_shards(items, source.classes, plan, splitter, 64, folder, 1).close()
         (folder / "classes.json").write_text(json.dumps(source.classes), encoding="utf-8")
         self.all = observe(folder)
         self.policy = load_params(DriftParams, "drift", Path(__file__).parents[1] / POLICY)

@@ -52,7 +52,6 @@ from stages.lib.terminal import UserError
 from stages.lib.workers import available_cores
 
 MODEL, POLICY = "visionloop-cnn", Path("drift.yaml")
-SMALL = 3000  # images: decoded before worker processes would have started
 SHOWN = 12  # most unusual images, and as many typical ones
 DRIFT = 3  # exit code
 TESTS = 1 + 2 * len(STATISTICS) + 2  # at most, in a run
@@ -228,11 +227,10 @@ def ingested(data: Path | None, profile: Profile) -> Iterator[tuple[Path, list[s
         plan = survey(items, size, 3 if channels == 3 else 1, params.fit)
         # No splits: what the data set does not call test or val itself counts as train.
         splitter = Splitter({"train", "val", "test"}, 0.0, 0.0)
-        workers = available_cores() if len(items) > SMALL else 1
-        manifest = write_shards(items, source.classes, plan, splitter, params.shard_mib, folder, workers)
-        pq.write_table(manifest, folder / "manifest.parquet")
+        cores = available_cores()
+        write_shards(items, source.classes, plan, splitter, params.shard_mib, folder, cores).close()
         (folder / "classes.json").write_text(json.dumps(source.classes), encoding="utf-8")
-        rows = manifest.select(["source", "sha256", "reason"]).to_pylist()
+        rows = pq.read_table(folder / "manifest.parquet", columns=["source", "sha256", "reason"]).to_pylist()
         bad = [f"{row['source']}: {row['reason']}" for row in rows if row["sha256"] is None]
         if len(bad) == len(rows):
             raise UserError(f"none of the {len(rows)} images in {data} can be decoded: {bad[0]}")

@@ -10,8 +10,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from ops.report_page import Block, Code, Emphasis, Paragraph, Picture, Section, Strong, Table, Text
-from stages.ingest import kind_of
 from stages.lib.dataset import open_shards, pick
+from stages.lib.manifest import kind_of
 from stages.lib.pictures import image_grid
 
 DATA = Path("data/ingest")

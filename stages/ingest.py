@@ -11,18 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from stages.lib import terminal, tracking
-from stages.lib.dataset import SCHEMA, SPLITS, ShardWriter, digest, open_shards
+from stages.lib.dataset import SPLITS, ShardWriter, digest, open_shards
 from stages.lib.decode import decode_chunk
 from stages.lib.duplicates import FirstWith
 from stages.lib.items import Items
 from stages.lib.layout import Source
+from stages.lib.manifest import ManifestWriter
 from stages.lib.outputs import whole_folder
 from stages.lib.params import Params, load_params
 from stages.lib.preview import write_preview
@@ -34,7 +31,6 @@ from stages.lib.workers import ordered_map
 
 RAW, OUTPUT = Path("data/raw"), Path("data/ingest")
 SMALL = 3000  # images: decoded before worker processes would have started
-SHOWN = 5  # bad files that an error names
 
 
 class IngestParams(Params):
@@ -55,11 +51,11 @@ class IngestParams(Params):
         return self
 
 
-def ingest(source: Source, params: IngestParams, folder: Path, workers: int | None = None) -> pa.Table:
-    """Decodes the images of `source` into shards in `folder`; the bytes are the same for any number of workers, of
-    this machine or of a cluster (see ordered_map).
+def ingest(source: Source, params: IngestParams, folder: Path, workers: int | None = None) -> ManifestWriter:
+    """Decodes the images of `source` into shards and a manifest in `folder`; the bytes are the same for any number of
+    workers, of this machine or of a cluster (see ordered_map).
 
-    Returns the manifest: one row per file, accepted or not. Raises UserError when too many cannot be decoded, a class
+    Returns what was counted of the files, accepted or not. Raises UserError when too many cannot be decoded, a class
     is left without train images, or a split without any.
     """
     items = limited(source.items, params.limit_per_class).in_processing_order()
@@ -72,9 +68,10 @@ def ingest(source: Source, params: IngestParams, folder: Path, workers: int | No
         plan = plan._replace(target=plan.target._replace(channels=3), maybe_grey=False)
         manifest = write_shards(items, source.classes, plan, splitter, params.shard_mib, folder, workers)
     check(manifest, source.classes, params)
-    others = pa.Table.from_pylist([{"source": path, "reason": reason} for path, reason in source.left_out], SCHEMA)
-    manifest = pa.concat_tables([manifest, others])
-    return manifest.set_column(0, SCHEMA.field("id"), pa.array(np.arange(len(manifest))))
+    paths, reasons = ([*column] for column in zip(*source.left_out, strict=True)) if source.left_out else ([], [])
+    manifest.append({"source": paths, "reason": reasons})
+    manifest.close()
+    return manifest
 
 
 class ColourAmongGrey(Exception):
@@ -89,12 +86,12 @@ def write_shards(
     shard_mib: float,
     folder: Path,
     workers: int | None = None,
-) -> pa.Table:
-    """Appends the accepted images to the shards of their splits, and returns the manifest of `items`."""
+) -> ManifestWriter:
+    """Appends the accepted images to the shards of their splits, and returns the manifest of `items`, to be closed."""
     for old in folder.glob("*.npy"):
         old.unlink()
     writers = {split: ShardWriter(folder, split, shard_mib) for split in SPLITS}
-    first_with, parts = FirstWith(), []
+    first_with, manifest = FirstWith(), ManifestWriter(folder)
     starts = range(0, len(items), plan.chunk)
     payloads = (items[start : start + plan.chunk].payloads() for start in starts)
     results = ordered_map(partial(decode_chunk, target=plan.target), payloads, workers if len(items) > SMALL else 1)
@@ -131,30 +128,26 @@ def write_shards(
                 "sha256": [sha256 and sha256.hex() for sha256 in facts.sha256],
                 **{name: getattr(facts, name) for name in ("width", "height", "mode", "mean", "std", "reason")},
             }
-            parts.append(pa.table({"id": pa.nulls(len(chunk), pa.int64()), **columns}, schema=SCHEMA))
+            manifest.append(columns)
             bar.advance(len(chunk))
     for writer in writers.values():
         writer.close()
-    return pa.concat_tables(parts)
+    return manifest
 
 
-def check(manifest: pa.Table, classes: list[str], params: IngestParams) -> None:
+def check(manifest: ManifestWriter, classes: list[str], params: IngestParams) -> None:
     """Raises UserError when too many images cannot be decoded, a class has no train images, or a split has none."""
-    bad = manifest.filter(pc.is_null(manifest["sha256"])).select(["source", "reason"])
-    if len(bad) > params.max_bad_fraction * len(manifest):
-        listed = "; ".join(f"{row['source']}: {row['reason']}" for row in bad.slice(0, SHOWN).to_pylist())
-        more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+    bad, count = manifest.undecodable, manifest.accepted
+    if bad > params.max_bad_fraction * manifest.rows:
+        more = f"; and {bad - len(manifest.examples)} more" if bad > len(manifest.examples) else ""
         raise UserError(
-            f"{len(bad)} of {len(manifest)} images cannot be decoded, and ingest.max_bad_fraction allows "
-            f"{params.max_bad_fraction:.2%}: {listed}{more}"
+            f"{bad} of {manifest.rows} images cannot be decoded, and ingest.max_bad_fraction allows "
+            f"{params.max_bad_fraction:.2%}: {'; '.join(manifest.examples)}{more}"
         )
-    accepted = manifest.select(["class", "split"]).filter(pc.is_null(manifest["reason"]))
-    groups = accepted.group_by(["class", "split"]).aggregate([([], "count_all")]).to_pylist()
-    count = Counter({(group["class"], group["split"]): group["count_all"] for group in groups})
     for name in classes:
         if not count[name, "train"]:
             elsewhere = count[name, "val"] + count[name, "test"]
-            rejected = pc.sum(pc.equal(manifest["class"], name)).as_py() - elsewhere
+            rejected = manifest.left_out[name]
             also = f", {rejected} left out as duplicates or undecodable" if rejected else ""
             raise UserError(
                 f"class `{name}` is left without train images ({elsewhere} in val and test{also}): add images of it, "
@@ -163,7 +156,7 @@ def check(manifest: pa.Table, classes: list[str], params: IngestParams) -> None:
     for split, fraction in (("val", params.val_fraction), ("test", params.test_fraction)):
         if not any(count[name, split] for name in classes):
             raise UserError(
-                f"none of the {len(accepted)} images is in the {split} split: raise ingest.{split}_fraction, which is "
+                f"none of the {count.total()} images is in the {split} split: raise ingest.{split}_fraction, which is "
                 f"{fraction:g}, or add images"
             )
 
@@ -173,13 +166,12 @@ def main() -> None:
     with tracking.stage_run("ingest", params) as run:
         with open_source(RAW / params.source) as source, whole_folder(OUTPUT) as folder:
             manifest = ingest(source, params, folder)
-            pq.write_table(manifest, folder / "manifest.parquet")
             classes = json.dumps(source.classes, ensure_ascii=False, indent=1)
             (folder / "classes.json").write_text(classes + "\n", encoding="utf-8")
             write_preview(folder, source.classes)
-        found = pc.value_counts(manifest["split"].filter(pc.is_null(manifest["reason"]))).to_pylist()
-        counts = Counter({group["values"]: group["counts"] for group in found})
-        left_out = Counter(kind_of(reason) for reason in manifest["reason"].drop_null().to_pylist())
+        counts, left_out = Counter[str](), manifest.reasons
+        for (_, split), count in manifest.accepted.items():
+            counts[split] += count
         run.metrics({f"{split}_images": counts[split] for split in SPLITS} | {"left_out": left_out.total()})
         run.dataset(params.source, digest(OUTPUT), {"images": counts.total(), "classes": len(source.classes)})
         run.artifact(OUTPUT / "preview.png")
@@ -191,11 +183,6 @@ def main() -> None:
         f"left out: {reasons}" + (f"; see `reason` in {OUTPUT}/manifest.parquet" if left_out else ""),
         f"look at {OUTPUT}/preview.png",
     )
-
-
-def kind_of(reason: str) -> str:
-    """The reason without what differs from file to file."""
-    return "duplicates" if reason.startswith("duplicate of") else reason.split(":")[0]
 
 
 if __name__ == "__main__":

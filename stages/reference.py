@@ -17,7 +17,7 @@ from stages.lib import distribution, terminal, tracking
 from stages.lib.checkpoints import Checkpoint
 from stages.lib.classification_metrics import accuracy, softmax
 from stages.lib.classifiers import SMALLEST_SIDE
-from stages.lib.dataset import check_side, open_shards, read_classes, read_images, read_labels
+from stages.lib.dataset import Images, check_side, open_shards, read_classes, read_labels
 from stages.lib.distribution import output_folder
 from stages.lib.launcher import is_chief
 from stages.lib.network_files import save_network
@@ -47,7 +47,7 @@ def main() -> None:
     params = load_params(ReferenceParams, "reference")
     shards, labels, classes = open_shards(DATA, "train"), read_labels(DATA, "train"), read_classes(DATA)
     check_side(DATA, "reference", SMALLEST_SIDE["compact"])
-    val_images, val_labels = read_images(DATA, "val"), read_labels(DATA, "val")
+    val_images, val_labels = Images(DATA, "val"), read_labels(DATA, "val")
     trained = (params, params.model_copy(update={"seed": params.second_seed}))
     checkpoints = [Checkpoint("reference", each, {"history": []}) for each in trained]
     metrics = {}
@@ -76,8 +76,7 @@ def main() -> None:
             if not is_chief():
                 continue
             network = training.network
-            probabilities = softmax(network.predict(val_images, batch_size=512, verbose=0))
-            metrics[f"{prefix}val_accuracy"] = accuracy(probabilities, val_labels)
+            metrics[f"{prefix}val_accuracy"] = accuracy(softmax(val_images.predict(network)), val_labels)
             save_network(network, folder / file)
         if not is_chief():
             return

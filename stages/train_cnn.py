@@ -18,7 +18,7 @@ from stages.lib.checkpoints import Checkpoint
 from stages.lib.classification import ClassifierStep, Optimizer, balanced_weights
 from stages.lib.classification_metrics import accuracy, negative_log_likelihood, softmax
 from stages.lib.classifiers import SMALLEST_SIDE, build_classifier
-from stages.lib.dataset import check_side, open_shards, read_classes, read_images, read_labels, require
+from stages.lib.dataset import Images, check_side, open_shards, read_classes, read_labels, require
 from stages.lib.distribution import output_folder
 from stages.lib.figures import learning_curves
 from stages.lib.fine_tuning import FineTuningStep
@@ -94,9 +94,9 @@ def build_step(params: CnnParams, shape, labels: np.ndarray, classes: int, per_e
     return ClassifierStep(model, **options)
 
 
-def validation_scores(network, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Accuracy and negative log-likelihood (nats) of a classifier on uint8 images [n, h, w, c] with labels [n]."""
-    probabilities = softmax(network.predict(images, batch_size=512, verbose=0))
+def validation_scores(network, images: Images, labels: np.ndarray) -> dict[str, float]:
+    """Accuracy and negative log-likelihood (nats) of a classifier on images with labels [n]."""
+    probabilities = softmax(images.predict(network))
     return {
         "val_accuracy": accuracy(probabilities, labels),
         "val_nll": negative_log_likelihood(probabilities, labels),
@@ -110,7 +110,7 @@ def main() -> None:
     labels, classes = read_labels(DATA, "train"), read_classes(DATA)
     shape, batch_size = views[0][0].shape[1:], min(params.batch_size, len(labels))
     check_side(DATA, f"cnn.arch: {params.arch}", SMALLEST_SIDE.get(params.arch, 1))
-    val_images, val_labels = read_images(DATA, "val"), read_labels(DATA, "val")
+    val_images, val_labels = Images(DATA, "val"), read_labels(DATA, "val")
 
     state: dict[str, Any] = {"history": [], "best_nll": math.inf, "best_epoch": 0, "best_weights": []}
     checkpoint = Checkpoint("train_cnn", params, state)

@@ -19,7 +19,7 @@ from stages.lib.adversarial import AdversarialStep
 from stages.lib.checkpoints import Checkpoint
 from stages.lib.classification_metrics import accuracy
 from stages.lib.collapse import diversity, warning
-from stages.lib.dataset import check_side, open_shards, read_classes, read_images, read_labels, require
+from stages.lib.dataset import Images, check_side, open_shards, read_classes, read_labels, require
 from stages.lib.diff_augment import Augmentation
 from stages.lib.distribution import output_folder
 from stages.lib.figures import learning_curves
@@ -113,7 +113,7 @@ def build_step(params: GanParams, shape, classes: int) -> AdversarialStep:
 class Validation:
     """The validation images in the reference space, and as many latents to measure generators with, always the same."""
 
-    def __init__(self, params: GanParams, space: ReferenceSpace, images: np.ndarray, labels: np.ndarray):
+    def __init__(self, params: GanParams, space: ReferenceSpace, images: Images | np.ndarray, labels: np.ndarray):
         chosen = np.random.default_rng(params.seed).permutation(len(labels))[: params.evaluate_images]
         self.space, self.labels = space, labels[chosen]
         self.real_features, _ = self.space(images[chosen])
@@ -162,7 +162,7 @@ def main() -> None:
     shards, labels, classes = open_shards(DATA, "train"), read_labels(DATA, "train"), read_classes(DATA)
     shape, batch_size = shards[0].shape[1:], min(params.batch_size, len(labels))
     check_side(DATA, f"gan.arch: {params.arch}", SMALLEST_SIDE[params.arch])
-    val_images, val_labels = read_images(DATA, "val"), read_labels(DATA, "val")
+    val_images, val_labels = Images(DATA, "val"), read_labels(DATA, "val")
     shown = np.repeat(np.arange(min(len(classes), SHOWN_CLASSES), dtype=np.int32), SAMPLES_PER_CLASS)
     row_labels = classes[:SHOWN_CLASSES] if params.conditional else ()
     shown_latents = draw_latents(len(shown), params.latent_dim, params.seed)

@@ -203,8 +203,8 @@ def run_cases(first: int, count: int, folder: Path) -> Counter[str]:
             with time_limit():
                 if is_archive:
                     with open_source(path) as source:
-                        rows = ingest(source, params, output, 1)
-                    outcome = "archives read" if rows["reason"].null_count == len(rows) else "archives with rejections"
+                        manifest = ingest(source, params, output, 1)
+                    outcome = "archives with rejections" if manifest.reasons else "archives read"
                 else:
                     _, facts = decode_chunk([Extent(str(path))], Target(8, 3, "pad"))
                     outcome = "images rejected" if facts.reason[0] else "images decoded"

@@ -8,6 +8,7 @@ import yaml
 
 from stages import train_cnn
 from stages.lib.classification import ClassifierStep
+from stages.lib.dataset import Images
 from stages.lib.network_files import load_network
 from stages.lib.params import load_params
 from stages.lib.runtime import compute_dtype
@@ -104,8 +105,7 @@ def test_the_saved_network_sees_the_views_and_metrics_are_its_own(project):
     train_cnn.main()
     network = load_network("data/train_cnn/model.keras")
     assert network.get_layer("trunk").get_layer("features") is not None
-    images = np.concatenate([np.load(path) for path in sorted(folder.glob("val-*.npy"))])
-    scores = validation_scores(network, images, np.tile(np.arange(3), 4))
+    scores = validation_scores(network, Images(folder, "val"), np.tile(np.arange(3), 4))
     saved = yaml.safe_load((project / "data/train_cnn/metrics.json").read_text())["cnn"]
     assert {name: saved[name] for name in scores} == {name: round(value, 6) for name, value in scores.items()}
     assert sorted(path.name for path in (project / "data/train_cnn").iterdir()) == [

@@ -20,8 +20,9 @@ from stages.lib.manifest import read_origins
 from stages.lib.out_of_distribution import area_under_roc, noise_images
 from stages.lib.outputs import write_table
 from stages.lib.selective import area_under_risk_coverage, risk_coverage
-from stages.lib.serving import write_serving
+from stages.lib.serving import Serving, write_serving
 
+VAL_IMAGES = 100_000  # at most about so many are looked at: a temperature and a threshold need no more
 SHOWN_NEIGHBOURS, SHOWN_MISTAKES, SHOWN_LABELS, SHOWN_CLASSES = 6, 6, 24, 20
 
 
@@ -35,11 +36,34 @@ class ClassifierReport:
         self.folder, self.data, self.params, self.space = folder, data, params, ClassifierSpace(network)
         self.classes, self.train_shards = read_classes(data), open_shards(data, "train")
         self.images, self.labels = Images(data, "test"), read_labels(data, "test")
-        self.features, self.logits = self.images.through(self.space)
-        val_features, val_logits = Images(data, "val").through(self.space)
-        self.val = val_features, val_logits
-        self.temperature = fit_temperature(self.val[1], read_labels(data, "val"))
-        self.probabilities, self.calibrated = softmax(self.logits), softmax(self.logits / self.temperature)
+        val = Images(data, "val")
+        every = -(-len(val) // VAL_IMAGES)
+        features, logits = val.through(self.space, every)
+        self.temperature = fit_temperature(logits, read_labels(data, "val")[::every])
+        self.serving = self._serving(features, logits)
+        logits, self.outlier_scores = self.images.through(self._look)
+        self.probabilities, self.calibrated = softmax(logits), softmax(logits / self.temperature)
+
+    def _serving(self, features: np.ndarray, logits: np.ndarray) -> Serving:
+        """What the registered model needs to notice images of other kinds, from those of the validation images."""
+        params, train_count = self.params, sum(len(shard) for shard in self.train_shards)
+        chosen = np.sort(np.random.default_rng([params.seed, 5]).permutation(train_count)[: params.outlier_bank])
+        bank = self.space(pick(self.train_shards, chosen))[0] if len(chosen) else features[:0]
+        # Other noise than that on which the score is reported: it takes part in the choice.
+        noise = self.space(noise_images(self.images.shape[1:], params.outlier_images, params.seed + 1))
+        return evaluation.choose_outlier_score(
+            (features, logits),
+            noise,
+            bank,
+            neighbours=params.neighbours,
+            accepted=params.accepted,
+            temperature=self.temperature,
+        )
+
+    def _look(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Logits and outlier scores; features of all images would take most of the memory."""
+        features, logits = self.space(images)
+        return logits, self.serving.scores(features, logits)
 
     def write(self) -> dict[str, float]:
         """The section `cnn` of metrics.json; tables, pictures and serving.npz go to the folder."""
@@ -93,7 +117,8 @@ class ClassifierReport:
             self.folder / "confusions.png", self.images, self.labels, self.probabilities, names, shown
         )
         worst = figures.worst_mistakes(self.probabilities, self.labels)[:SHOWN_MISTAKES]
-        positions = self.space.nearest(self.features[worst], self.train_shards, SHOWN_NEIGHBOURS)
+        features = self.space(self.images[worst])[0] if len(worst) else np.empty((0, self.serving.bank.shape[1]))
+        positions = self.space.nearest(features, self.train_shards, SHOWN_NEIGHBOURS)
         train_labels, predicted = read_labels(self.data, "train"), self.probabilities.argmax(axis=1)
         nearest = (
             np.stack([pick(self.train_shards, row) for row in positions])
@@ -171,22 +196,9 @@ class ClassifierReport:
 
     def outliers(self) -> dict[str, float]:
         """Whether it notices images of other kinds; writes what the registered model needs for that."""
-        params, shape = self.params, self.images.shape[1:]
-        train_count = sum(len(shard) for shard in self.train_shards)
-        chosen = np.sort(np.random.default_rng([params.seed, 5]).permutation(train_count)[: params.outlier_bank])
-        bank = self.space(pick(self.train_shards, chosen))[0] if len(chosen) else self.features[:0]
-        # Other noise than that on which the score is reported: it takes part in the choice.
-        noise = self.space(noise_images(shape, params.outlier_images, params.seed + 1))
-        serving = evaluation.choose_outlier_score(
-            self.val,
-            noise,
-            bank,
-            neighbours=params.neighbours,
-            accepted=params.accepted,
-            temperature=self.temperature,
-        )
+        params, shape, serving = self.params, self.images.shape[1:], self.serving
         write_serving(self.folder / "serving.npz", serving)
-        scores = {"test images": serving.scores(self.features, self.logits)}
+        scores = {"test images": self.outlier_scores}
         metrics: dict[str, float] = {}
         for name, images in evaluation.strange_images(shape, params.outlier_images, self.classes, params.seed).items():
             scores[name] = serving.scores(*self.space(images))

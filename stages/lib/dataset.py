@@ -44,27 +44,29 @@ class ShardWriter:
 
     def __init__(self, folder: Path, split: str, shard_mib: float):
         self.folder, self.split, self.shard_mib = folder, split, shard_mib
-        self.parts: list[np.ndarray] = []
+        self.buffer = np.empty(0, np.uint8)  # of a shard's size once there are images
         self.shards = self.pending = 0
 
     def append(self, images: np.ndarray) -> None:
         if images.dtype != np.uint8 or images.ndim != 4:
             raise ValueError(f"expected uint8 [n, height, width, channels], got {images.dtype} {list(images.shape)}")
         per_shard = max(1, int(self.shard_mib * 2**20) // int(np.prod(images.shape[1:])))
+        if len(images) and not len(self.buffer):
+            self.buffer = np.empty((per_shard, *images.shape[1:]), np.uint8)
         while len(images):
-            room = per_shard - self.pending
-            self.parts.append(images[:room])
-            self.pending += len(images[:room])
-            images = images[room:]
+            part = images[: per_shard - self.pending]
+            self.buffer[self.pending : self.pending + len(part)] = part
+            self.pending += len(part)
+            images = images[len(part) :]
             if self.pending == per_shard:
                 self.close()
 
     def close(self) -> None:
         """Writes what is pending."""
         if self.pending:
-            np.save(self.folder / f"{self.split}-{self.shards:05d}.npy", np.concatenate(self.parts))
+            np.save(self.folder / f"{self.split}-{self.shards:05d}.npy", self.buffer[: self.pending])
             self.shards += 1
-            self.parts, self.pending = [], 0
+            self.pending = 0
 
 
 def shard_paths(folder: str | Path, split: str) -> list[Path]:
@@ -116,11 +118,17 @@ class Images:
             return pick(self.shards, [int(positions)])[0]
         return pick(self.shards, positions) if len(positions) else np.empty((0, *self.shape[1:]), np.uint8)
 
-    def through(self, network: Callable[[np.ndarray], Sequence[np.ndarray]]) -> list[np.ndarray]:
-        """The arrays [n, ...] that `network` returns, as if it were given all images at once: its batches are the same
-        when their size divides PIECE."""
-        found = [network(self._between(start, start + PIECE)) for start in range(0, len(self), PIECE)]
+    def through(self, network: Callable[[np.ndarray], Sequence[np.ndarray]], every: int = 1) -> list[np.ndarray]:
+        """The arrays [n, ...] that `network` returns for each image, or every so many, as if it were given all of them
+        at once: its batches are the same when their size divides PIECE."""
+        starts = range(0, len(self), PIECE * every)
+        found = [network(self._between(start, start + PIECE * every)[::every]) for start in starts]
         return [np.concatenate(arrays) for arrays in zip(*found, strict=True)]
+
+    def predict(self, network) -> np.ndarray:
+        """The output [n, ...] of a Keras network for all images."""
+        (output,) = self.through(lambda images: [network.predict(images, batch_size=512, verbose=0)])
+        return output
 
     def _between(self, start: int, stop: int) -> np.ndarray:
         parts, first = [], 0

@@ -98,5 +98,4 @@ def accuracy_when_trained_on_generated(
     training = ReferenceTraining([made], labels, classes, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
     for _ in training.reports("classifier on generated images", "lower evaluate.cas_lr"):
         pass
-    (logits,) = test_images.through(lambda images: [training.network.predict(images, batch_size=512, verbose=0)])
-    return accuracy(softmax(logits), test_labels)
+    return accuracy(softmax(test_images.predict(training.network)), test_labels)

@@ -1,5 +1,7 @@
-"""Where the images of a data set come from."""
+"""The manifest of a data set: a row for each file (see stages.lib.dataset), written and read in pieces."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,13 +9,74 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from stages.lib.dataset import require
+from stages.lib.dataset import ROWS_AT_A_TIME, SCHEMA, require
+
+ROWS = 2**17  # written at a time
+EXAMPLES = 5  # of files that cannot be decoded
+
+
+class ManifestWriter:
+    """Writes manifest.parquet and counts what comes by: in memory are ROWS of it at most.
+
+    accepted: images by (class, split). left_out: files by class, None for those of no class. reasons: files by the kind
+    of reason. undecodable: files; `examples` are the first of them, with the reason.
+    """
+
+    def __init__(self, folder: Path):
+        self._file = pq.ParquetWriter(folder / "manifest.parquet", SCHEMA)
+        self._pending: list[pa.Table] = []
+        self.rows = self.undecodable = 0
+        self.accepted, self.left_out, self.reasons = Counter[tuple](), Counter[str | None](), Counter[str]()
+        self.examples: list[str] = []
+
+    def append(self, columns: Mapping[str, Sequence]) -> None:
+        """Adds rows: all columns but `id`, or those that are not null."""
+        count = len(columns["source"])
+        given = {"id": np.arange(self.rows, self.rows + count), **columns}
+        rows = pa.table({field.name: given.get(field.name, pa.nulls(count, field.type)) for field in SCHEMA}, SCHEMA)
+        self.rows += count
+        self._count(rows)
+        self._pending.append(rows)
+        if sum(map(len, self._pending)) >= ROWS:
+            self._write()
+
+    def _count(self, rows: pa.Table) -> None:
+        accepted = rows.filter(pc.is_null(rows["reason"])).select(["class", "split"])
+        for group in accepted.group_by(["class", "split"]).aggregate([([], "count_all")]).to_pylist():
+            self.accepted[group["class"], group["split"]] += group["count_all"]
+        for row in rows.filter(pc.is_valid(rows["reason"])).select(["source", "class", "sha256", "reason"]).to_pylist():
+            reason = row["reason"]
+            self.left_out[row["class"]] += 1
+            self.reasons[kind_of(reason)] += 1
+            if row["class"] is not None and row["sha256"] is None:
+                self.undecodable += 1
+                if len(self.examples) < EXAMPLES:
+                    self.examples.append(f"{row['source']}: {reason}")
+
+    def _write(self) -> None:
+        if self._pending:
+            self._file.write_table(pa.concat_tables(self._pending))
+            self._pending = []
+
+    def close(self) -> None:
+        """Writes what is pending."""
+        self._write()
+        self._file.close()
+
+
+def kind_of(reason: str) -> str:
+    """The reason without what differs from file to file."""
+    return "duplicates" if reason.startswith("duplicate of") else reason.split(":")[0]
 
 
 def read_origins(folder: str | Path, split: str, positions: np.ndarray) -> list[str]:
     """The paths inside the data set of the images at these positions of the split's shards."""
     path = Path(folder) / "manifest.parquet"
     require(path)
-    table = pq.read_table(path, columns=["split", "source", "reason"])
-    kept = pc.and_(pc.equal(table["split"], split), pc.is_null(table["reason"]))
-    return table["source"].filter(kept).take(pa.array(positions, pa.int64())).to_pylist()
+    origins, first = np.empty(len(positions), object), 0
+    for rows in pq.ParquetFile(path).iter_batches(ROWS_AT_A_TIME, columns=["split", "source", "reason"]):
+        kept = rows["source"].filter(pc.and_(pc.equal(rows["split"], split), pc.is_null(rows["reason"])))
+        here = np.flatnonzero((positions >= first) & (positions < first + len(kept)))
+        origins[here] = kept.take(pa.array(positions[here] - first, pa.int64())).to_pylist()
+        first += len(kept)
+    return origins.tolist()

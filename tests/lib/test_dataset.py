@@ -1,5 +1,7 @@
 """stages.lib.dataset: shards, labels and digests come back as they were written."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -58,6 +60,12 @@ def test_images_on_the_disk_are_those_of_an_array(tmp_path, monkeypatch):
     assert sizes == [8, 8, 4]
     np.testing.assert_array_equal(sums, IMAGES.sum(axis=(1, 2)))
     np.testing.assert_array_equal(corners, IMAGES[:, 0, 0])
+    sizes.clear()
+    sums, _ = images.through(network, every=3)
+    assert sizes == [7]
+    np.testing.assert_array_equal(sums, IMAGES[::3].sum(axis=(1, 2)))
+    flat = SimpleNamespace(predict=lambda piece, batch_size, verbose: piece.reshape(len(piece), -1))
+    np.testing.assert_array_equal(images.predict(flat), IMAGES.reshape(20, -1))
 
 
 def test_an_image_larger_than_a_shard_has_one_of_its_own(tmp_path):
