@@ -1,6 +1,6 @@
 """Time and memory of ingest, the reading half of validate, and augment, as the number of images grows.
 
-    python -m bench.scale [--counts 10000 100000 1000000] [--repeats 3] [--views 2] [--folder FOLDER]
+    python -m bench.scale [--counts 10000 100000 1000000] [--repeats 3] [--views 2] [--folder FOLDER] [--training]
 
 Generates so many 28x28 images as PNG files in a zip, ten classes of different patches of grey, and runs each part in
 processes of its own with the default params (`augment.views` excepted). The time is that of the whole command, starting
@@ -8,6 +8,10 @@ Python included; `CPU` that which its processes computed, which others at work o
 shortest of the repetitions. The memory is the sum of the most that each of its processes ever held (VmHWM, mapped files
 included), the highest of the repetitions: at least the peak of the whole tree. Per image is what each image more costs,
 from one count to the next. Writes bench/results/scale.json. The disk must hold (2 + views) KB for each image.
+
+`--training` runs the stages from `reference` to `evaluate` as well, once each, with small networks and few steps but an
+epoch of the classifier over all images: what counts is their memory. It is that of anonymous pages, the most that was
+ever seen: shards are mapped files, which the system takes from a process when it needs the room.
 """
 
 import argparse
@@ -38,6 +42,13 @@ READ = "from stages.lib.tables import read_data_set; read_data_set('data/ingest'
 # Worker processes for the smaller sets too, or it would be their start that an image more costs.
 AUGMENT = "from stages import augment; augment.SMALL = 0; augment.main()"
 PARTS = {"ingest": ["-m", "stages.ingest"], "validate, reading": ["-c", READ], "augment": ["-c", AUGMENT]}
+STAGES = ("reference", "train_cnn", "train_gan", "evaluate")
+BRIEF: dict[str, dict[str, Any]] = {
+    "reference": {"steps": 20},
+    "cnn": {"width": 4, "epochs": 1, "batch_size": 512},
+    "gan": {"width": 4, "steps": 20, "evaluate_every": 20},
+    "evaluate": {"resamples": 100, "cas_steps": 20, "label_steps": 10},
+}
 LIMIT = 2 * 2**30  # bytes that the largest set may take
 LOOK, LOOK_FOR_CHILDREN = 0.05, 0.25  # seconds between two looks
 
@@ -65,12 +76,14 @@ def prepare(project: Path, count: int, views: int) -> None:
     (project / "data/validate/passed").touch()  # validate itself is not run
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["ingest"]["source"], params["augment"]["views"] = "generated.zip", views
+    for section, brief in BRIEF.items():
+        params[section] |= brief
     (project / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     write_images(project / "data/raw/generated.zip", count)
 
 
-def measure(arguments: Sequence[str], project: Path) -> Cost:
-    """Runs Python with these arguments in the project."""
+def measure(arguments: Sequence[str], project: Path, *, mapped: bool = True) -> Cost:
+    """Runs Python with these arguments in the project. mapped: counts the memory of mapped files, too."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "VISIONLOOP_TRACKING": "off"}
     environment.pop("DASK_SCHEDULER_ADDRESS", None)
     most, cpu = dict[int, int](), dict[int, float]()
@@ -86,7 +99,7 @@ def measure(arguments: Sequence[str], project: Path) -> Cost:
                 looked = time.perf_counter()
             for pid, member in family.items():
                 with suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
-                    most[pid] = max(most.get(pid, 0), _high_water(pid))
+                    most[pid] = max(most.get(pid, 0), _high_water(pid) if mapped else _anonymous(pid))
                     times = member.cpu_times()
                     cpu[pid] = max(cpu.get(pid, 0.0), times.user + times.system)
             time.sleep(LOOK)
@@ -99,13 +112,25 @@ def measure(arguments: Sequence[str], project: Path) -> Cost:
 
 def _high_water(pid: int) -> int:
     """The most memory that a process has ever had, bytes; 0 of one that has ended and was not yet waited for."""
+    return _status(pid, "VmHWM")
+
+
+def _anonymous(pid: int) -> int:
+    """The memory that a process has without mapped files, bytes."""
+    return _status(pid, "RssAnon")
+
+
+def _status(pid: int, name: str) -> int:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), 0)
 
 
-def measure_all(counts: Sequence[int], repeats: int, views: int, folder: Path) -> dict[str, dict[int, Cost]]:
+def measure_all(
+    counts: Sequence[int], repeats: int, views: int, folder: Path, training: bool
+) -> dict[str, dict[int, Cost]]:
     """The cost of each part for each count; prints each run."""
-    costs: dict[str, dict[int, Cost]] = {part: {} for part in PARTS}
+    stages = STAGES if training else ()
+    costs: dict[str, dict[int, Cost]] = {part: {} for part in (*PARTS, *stages)}
     for count in counts:
         project = Path(tempfile.mkdtemp(prefix=f"scale-{count}-", dir=folder))
         try:
@@ -119,11 +144,18 @@ def measure_all(counts: Sequence[int], repeats: int, views: int, folder: Path) -
                         min(cost.cpu_seconds, before.cpu_seconds),
                         max(cost.bytes, before.bytes),
                     )
-                    took = f"{cost.seconds:8.2f} s {cost.cpu_seconds:8.2f} s CPU {cost.bytes / 2**20:7,.0f} MiB"
-                    print(f"{part:18} {count:>10,} images, run {repeat + 1}: {took}", flush=True)
+                    tell(part, count, repeat, cost)
+            for stage in stages:
+                costs[stage][count] = measure(["-m", f"stages.{stage}"], project, mapped=False)
+                tell(stage, count, 0, costs[stage][count])
         finally:
             shutil.rmtree(project)
     return costs
+
+
+def tell(part: str, count: int, repeat: int, cost: Cost) -> None:
+    took = f"{cost.seconds:8.2f} s {cost.cpu_seconds:8.2f} s CPU {cost.bytes / 2**20:7,.0f} MiB"
+    print(f"{part:18} {count:>10,} images, run {repeat + 1}: {took}", flush=True)
 
 
 def table(costs: dict[str, dict[int, Cost]]) -> list[dict[str, Any]]:
@@ -155,7 +187,7 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
         for name, unit in (("seconds", 1e6), ("cpu_seconds", 1e6), ("bytes", 1)) if "more" in row else ():
             line += f" {row['more'][name] * unit:8.1f} " + (f"{row['ratio'][name]:8.2f}" if "ratio" in row else " " * 8)
         print(line)
-    largest = max(row["bytes"] for row in rows)
+    largest = max(row["bytes"] for row in rows if row["part"] in PARTS)
     print(f"most memory: {largest / 2**30:.2f} GiB, {'below' if largest < LIMIT else 'NOT below'} 2 GiB")
 
 
@@ -165,8 +197,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--views", type=int, default=VIEWS)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where the images go")
+    parser.add_argument("--training", action="store_true", help="the stages from `reference` to `evaluate`, too")
     given = parser.parse_args()
-    rows = table(measure_all(sorted(given.counts), given.repeats, given.views, given.folder))
+    rows = table(measure_all(sorted(given.counts), given.repeats, given.views, given.folder, given.training))
     show(rows)
     result = {"run_on": machine(), "views": given.views, "repeats": given.repeats, "rows": rows}
     (RESULTS / "scale.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
