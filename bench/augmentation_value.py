@@ -137,7 +137,7 @@ def main() -> None:
         result["accuracy"].setdefault(str(size), {kind: {} for kind in KINDS})
     todo = [
         (size, seed)
-        for size, seed in product(given.sizes, given.seeds)
+        for seed, size in product(given.seeds, given.sizes)
         if str(seed) not in result["accuracy"][str(size)]["none"]
     ]
     # A new process each, so that none finds what another has left.
