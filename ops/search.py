@@ -170,7 +170,7 @@ def open_storage(url: str) -> RDBStorage:
                 )
         except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError) as error:
             problem = " ".join(str(getattr(error, "orig", None) or error).split())
-            if "already exists" not in problem:
+            if "already exists" not in problem and not isinstance(error, sqlalchemy.exc.IntegrityError):
                 break
             time.sleep(1 + attempt)
     raise UserError(f"the studies at {address.render_as_string()} cannot be opened: {problem[:300]}")

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,8 @@ from typing import Any
 
 import optuna
 import pytest
+import sqlalchemy
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from ops import search
@@ -387,6 +390,24 @@ def test_a_database_that_cannot_be_had_is_one_sentence(url: str, sentence: str) 
     with pytest.raises(UserError, match=sentence) as error:
         open_storage(url)
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("what", ["table studies already exists", "UNIQUE constraint failed: version_num"])
+def test_who_makes_the_tables_beside_another_one_tries_again(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[str] = []
+
+    def refuse_once(*arguments: Any, **options: Any) -> RDBStorage:
+        if not refused:
+            refused.append(what)
+            kind = sqlalchemy.exc.OperationalError if "exists" in what else sqlalchemy.exc.IntegrityError
+            raise kind("INSERT", {}, sqlite3.DatabaseError(what))
+        return RDBStorage(*arguments, **options)
+
+    monkeypatch.setattr("ops.search.RDBStorage", refuse_once)
+    assert open_storage(f"sqlite:///{tmp_path}/search.db").get_all_studies() == []
+    assert refused
 
 
 def test_pruning_wants_tracking(toy: Toy) -> None:
