@@ -33,7 +33,7 @@ OURS: dict[str, dict[str, Any]] = {
     "wgan-gp": {"gan.loss": "wgan-gp", "gan.mismatch": 0},
 }
 COPIED = {"keras.io conditional GAN": "conditional_gan", "keras.io WGAN-GP": "wgan_gp"}
-FULL, FULL_EPOCHS = "keras.io conditional GAN, 20 epochs", 20
+FULL, FULL_EPOCHS = "keras.io cond. GAN, 20 epochs", 20
 FIGURES = ("fd", "kid", "precision", "recall", "label_accuracy", "images_per_second", "seconds", "steps")
 
 
