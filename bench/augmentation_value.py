@@ -116,7 +116,7 @@ def draw(result: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         for axis, label in zip(axes, ("test accuracy", "gain over no augmentation"), strict=True):
             axis.set_xticks(range(len(sizes)), [size if size != "0" else "all" for size in sizes])
             axis.set(xlabel="real images of each class", ylabel=label)
-        axes[0].legend(fontsize=8)
+        axes[0].legend(fontsize=8, title="augmentation (bars: range of seeds)", title_fontsize=8)
 
 
 def main() -> None:
