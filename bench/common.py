@@ -2,6 +2,7 @@
 
 import multiprocessing
 import platform
+import shutil
 import statistics
 import subprocess
 from collections.abc import Callable, Sequence
@@ -18,6 +19,13 @@ def in_new_process(function: Callable, *arguments) -> Any:
     """So that no training finds what another has left: settings, memory, compiled graphs."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
+
+
+def copy_pipeline(project: Path) -> None:
+    """What a stage reads of a checkout beside params and data: checkpoints are named by the code."""
+    shutil.copytree(ROOT / "stages", project / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dvc.yaml", "versions.yaml"):
+        shutil.copy(ROOT / name, project / name)
 
 
 def summary(values: Sequence[float], seeds: Sequence[int]) -> dict[str, Any]:

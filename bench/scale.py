@@ -33,7 +33,7 @@ import numpy as np
 import psutil
 import yaml
 
-from bench.common import RESULTS, ROOT, machine
+from bench.common import RESULTS, ROOT, copy_pipeline, machine
 from stages.lib.terminal import UserError, run_stage
 
 COUNTS, REPEATS, VIEWS = [10_000, 100_000, 1_000_000], 3, 2
@@ -74,6 +74,7 @@ def prepare(project: Path, count: int, views: int) -> None:
     (project / "data/raw").mkdir(parents=True)
     (project / "data/validate").mkdir()
     (project / "data/validate/passed").touch()  # validate itself is not run
+    copy_pipeline(project)
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["ingest"]["source"], params["augment"]["views"] = "generated.zip", views
     for section, brief in BRIEF.items():

@@ -23,11 +23,11 @@ from pathlib import Path
 
 import yaml
 
-from bench.common import ROOT
+from bench.common import ROOT, copy_pipeline
 from stages.lib.terminal import UserError, run_stage
 
 FIGURES = ("val_fd", "val_diversity", "val_label_accuracy")
-NEEDED = ("data/ingest", "data/reference")
+NEEDED = ("data/ingest", "data/validate", "data/reference")
 
 
 def configurations(workers: int) -> list[str]:
@@ -50,6 +50,7 @@ def train(seed: int, workers: int, steps: int | None) -> dict[str, float]:
         params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
         params["gan"] |= {"seed": seed} | ({"steps": steps, "evaluate_every": steps} if steps else {})
         (project / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+        copy_pipeline(project)
         for folder in NEEDED:
             shutil.copytree(ROOT / folder, project / folder)
         environment = os.environ | {"PYTHONPATH": str(ROOT), "VISIONLOOP_TRACKING": "off"}
