@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 import yaml
 
+from bench.workers import configurations
 from stages.lib import launcher
 from stages.lib.terminal import UserError
 from tests.conftest import ROOT, tiny_ingest, user_environment
@@ -28,13 +28,8 @@ CASES = ["classifier", "mixing", "gan", "everything"]
 
 def environments(count: int) -> list[dict[str, str]]:
     """What a launcher sets for each of `count` workers on this machine."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        hosts = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
-    tasks = [{"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}} for index in range(count)]
-    return [user_environment() | {"VISIONLOOP_TRACKING": "off", "TF_CONFIG": json.dumps(task)} for task in tasks]
+    alone = user_environment() | {"VISIONLOOP_TRACKING": "off"}
+    return [alone | {"TF_CONFIG": configuration} for configuration in configurations(count)]
 
 
 def start(arguments: Sequence[str], folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
