@@ -6,7 +6,7 @@ Writes data/ingest/: shards per split, manifest.parquet, classes.json (see stage
 
 import json
 from collections import Counter
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -90,12 +90,14 @@ def write_shards(
     """Appends the accepted images to the shards of their splits, and returns the manifest of `items`, to be closed."""
     for old in folder.glob("*.npy"):
         old.unlink()
-    writers = {split: ShardWriter(folder, split, shard_mib) for split in SPLITS}
     first_with, manifest = FirstWith(), ManifestWriter(folder)
     starts = range(0, len(items), plan.chunk)
     payloads = (items[start : start + plan.chunk].payloads() for start in starts)
     results = ordered_map(partial(decode_chunk, target=plan.target), payloads, workers if len(items) > SMALL else 1)
-    with closing(results), terminal.Progress("decode", len(items), "images") as bar:
+    with ExitStack() as opened:
+        writers = {split: opened.enter_context(closing(ShardWriter(folder, split, shard_mib))) for split in SPLITS}
+        opened.enter_context(closing(results))
+        bar = opened.enter_context(terminal.Progress("decode", len(items), "images"))
         for start, (images, facts) in zip(starts, results, strict=True):
             if plan.maybe_grey and any(facts.colour):
                 raise ColourAmongGrey
@@ -130,8 +132,6 @@ def write_shards(
             }
             manifest.append(columns)
             bar.advance(len(chunk))
-    for writer in writers.values():
-        writer.close()
     return manifest
 
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -40,33 +41,46 @@ SCHEMA = pa.schema(
 
 
 class ShardWriter:
-    """Appends images [n, height, width, channels] of one split to files of about `shard_mib` MiB each."""
+    """Appends images [n, height, width, channels] of one split to files of about `shard_mib` MiB each, as they come."""
 
     def __init__(self, folder: Path, split: str, shard_mib: float):
         self.folder, self.split, self.shard_mib = folder, split, shard_mib
-        self.buffer = np.empty(0, np.uint8)  # of a shard's size once there are images
-        self.shards = self.pending = 0
+        self.shards = self.pending = 0  # complete ones; images in the one that is not
+        self._file: BinaryIO | None = None
+        self._shape: tuple[int, ...] = ()  # of an image
 
     def append(self, images: np.ndarray) -> None:
         if images.dtype != np.uint8 or images.ndim != 4:
             raise ValueError(f"expected uint8 [n, height, width, channels], got {images.dtype} {list(images.shape)}")
-        per_shard = max(1, int(self.shard_mib * 2**20) // int(np.prod(images.shape[1:])))
-        if len(images) and not len(self.buffer):
-            self.buffer = np.empty((per_shard, *images.shape[1:]), np.uint8)
+        self._shape = images.shape[1:]
+        per_shard = max(1, int(self.shard_mib * 2**20) // int(np.prod(self._shape)))
         while len(images):
+            if self._file is None:
+                self._file = (self.folder / f"{self.split}-{self.shards:05d}.npy").open("wb")
+                self._write_header()
             part = images[: per_shard - self.pending]
-            self.buffer[self.pending : self.pending + len(part)] = part
+            self._file.write(np.ascontiguousarray(part).data)
             self.pending += len(part)
             images = images[len(part) :]
             if self.pending == per_shard:
                 self.close()
 
+    def _write_header(self) -> None:
+        """That of np.save, which leaves room for the number of images to grow."""
+        assert self._file is not None
+        header = {"descr": "|u1", "fortran_order": False, "shape": (self.pending, *self._shape)}
+        np.lib.format.write_array_header_1_0(self._file, header)
+
     def close(self) -> None:
-        """Writes what is pending."""
-        if self.pending:
-            np.save(self.folder / f"{self.split}-{self.shards:05d}.npy", self.buffer[: self.pending])
-            self.shards += 1
-            self.pending = 0
+        """Completes the shard that is being written, if there is one."""
+        if self._file is None:
+            return
+        with self._file as file:
+            file.seek(0)
+            self._write_header()
+        self._file = None
+        self.shards += 1
+        self.pending = 0
 
 
 def shard_paths(folder: str | Path, split: str) -> list[Path]:

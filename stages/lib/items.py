@@ -1,7 +1,6 @@
-"""The images of a data set before decoding, column by column: a hundred bytes for each, where Python's objects would
-take a thousand."""
+"""The images of a data set before decoding, column by column and on the disk: Python's objects would take a thousand
+bytes of memory for each."""
 
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, overload
 
@@ -9,11 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stages.lib.columns import Column
 from stages.lib.decode import Extent, Payload
 from stages.lib.splits import ORDER
 
 AT_A_TIME = 2**14  # names or items that are Python objects at the same time
 SPLITS = (None, "train", "val", "test")  # that a data set itself may bring
+# A zip_method of None is -1.
+EXTENT = np.dtype([("offset", "i8"), ("stored", "i8"), ("size", "i8"), ("zip_method", "i1"), ("crc", "u4")])
 
 
 class Item(NamedTuple):
@@ -34,11 +36,13 @@ class Files:
 
     def __init__(self, root: str = ""):
         self.root = root
-        self._parts: list[pa.Array] = []
-        self._fresh: list[str] = []
-        self._methods, self._crcs = array("b"), array("I")
-        self._offsets, self._stored, self._sizes = array("q"), array("q"), array("q")
+        self._names: list[str] = []  # the last ones, as `_extents`
+        self._extents: list[tuple] = []
+        # All before: names end to end in UTF-8, and where each of them ends.
+        self._text, self._ends, self._settled = Column(np.uint8), Column(np.int64), Column(EXTENT)
+        self._ends.extend([0])
         self._others: dict[int, Payload] = {}
+        self._mapped: tuple[pa.Array, np.ndarray] | None = None
 
     @classmethod
     def of(cls, payloads: Mapping[str, Payload]) -> "Files":
@@ -49,18 +53,15 @@ class Files:
 
     def add(self, name: str, payload: Payload) -> None:
         """Adds a file; it replaces one of the same name for whoever reads in `order`."""
-        self._fresh.append(name)
         extent = Extent("")
         if isinstance(payload, Extent) and self._is_regular(name, payload):
             extent = payload
         else:
             self._others[len(self)] = payload
-        self._offsets.append(extent.offset)
-        self._stored.append(extent.stored)
-        self._sizes.append(extent.size)
-        self._methods.append(-1 if extent.zip_method is None else extent.zip_method)
-        self._crcs.append(extent.crc)
-        if len(self._fresh) == AT_A_TIME:
+        method = -1 if extent.zip_method is None else extent.zip_method
+        self._names.append(name)
+        self._extents.append((extent.offset, extent.stored, extent.size, method, extent.crc))
+        if len(self._names) == AT_A_TIME:
             self._settle()
 
     def _is_regular(self, name: str, extent: Extent) -> bool:
@@ -69,51 +70,56 @@ class Files:
         return extent.path == self.root and max(extent.offset, extent.stored, extent.size) < 2**63
 
     def _settle(self) -> None:
-        self._parts.append(pa.array(self._fresh, pa.large_string()))
-        self._fresh = []
+        if self._names:
+            _, ends, text = pa.array(self._names, pa.large_string()).buffers()
+            self._ends.extend(np.frombuffer(ends, np.int64)[1 : len(self._names) + 1] + len(self._text))
+            self._text.extend(np.frombuffer(text or b"", np.uint8))
+            self._settled.extend(np.array(self._extents, EXTENT))
+            self._names, self._extents, self._mapped = [], [], None
+
+    def _map(self) -> tuple[pa.Array, np.ndarray]:
+        self._settle()
+        if self._mapped is None:
+            ends, text = (pa.py_buffer(column.view()) for column in (self._ends, self._text))
+            self._mapped = pa.LargeStringArray.from_buffers(len(self), ends, text), self._settled.view()
+        return self._mapped
 
     def __len__(self) -> int:
-        return len(self._offsets)
+        return len(self._settled) + len(self._names)
 
-    def names(self) -> pa.Array:
-        """large_string [n]."""
-        if self._fresh or len(self._parts) != 1:
-            self._settle()
-            self._parts = [pa.concat_arrays(self._parts)]
-        return self._parts[0]
+    def names(self, positions: np.ndarray) -> pa.Array:
+        """Those of the files at these positions, large_string [n]."""
+        return self._map()[0].take(pa.array(positions))
 
     def order(self) -> np.ndarray:
         """Positions int64 [n] by name; of several files of one name the last one added alone."""
-        names = self.names()
-        order = pc.array_sort_indices(names).to_numpy().astype(np.int64)  # stable
-        ordered = names.take(pa.array(order))
-        last = np.ones(len(order), bool)
-        last[:-1] = pc.not_equal(ordered.slice(0, max(0, len(order) - 1)), ordered.slice(1)).to_numpy(False)
-        return order[last]
+        order, last = pc.array_sort_indices(self._map()[0]).to_numpy(), Column(np.int64)  # stable
+        for start in range(0, len(order), AT_A_TIME):
+            names = self.names(order[start : start + AT_A_TIME + 1])  # with the next one after these
+            different = np.ones(len(order[start : start + AT_A_TIME]), bool)
+            different[: len(names) - 1] = pc.not_equal(names[:-1], names[1:]).to_numpy(zero_copy_only=False)
+            last.extend(order[start : start + AT_A_TIME][different])
+        return last.view()
 
     def by_name(self) -> Iterator[tuple[str, Payload]]:
         """Names with their payloads, in order."""
         order = self.order()
         for start in range(0, len(order), AT_A_TIME):
             positions = order[start : start + AT_A_TIME]
-            names = self.names().take(pa.array(positions)).to_pylist()
-            yield from zip(names, map(self.payload, positions.tolist(), names), strict=True)
+            names = self.names(positions).to_pylist()
+            yield from zip(names, self.payloads(positions, names), strict=True)
 
-    def payload(self, position: int, name: str) -> Payload:
-        """That of the file at this position, whose name is given."""
+    def payloads(self, positions: np.ndarray, names: Sequence[str]) -> list[Payload]:
+        """Those of the files at these positions, whose names are given."""
+        return list(map(self._payload, positions.tolist(), names, self._map()[1][positions].tolist()))
+
+    def _payload(self, position: int, name: str, extent: tuple[int, int, int, int, int]) -> Payload:
         if (other := self._others.get(position)) is not None:
             return other
-        stored, method = self._stored[position], self._methods[position]
+        offset, stored, size, method, crc = extent
         if stored < 0:
             return Extent(f"{self.root}/{name}")
-        return Extent(
-            self.root,
-            self._offsets[position],
-            stored,
-            self._sizes[position],
-            None if method < 0 else method,
-            self._crcs[position],
-        )
+        return Extent(self.root, offset, stored, size, None if method < 0 else method, crc)
 
 
 class Items(Sequence[Item]):
@@ -152,23 +158,27 @@ class Items(Sequence[Item]):
         return item
 
     def __iter__(self) -> Iterator[Item]:
-        for start in range(0, len(self), AT_A_TIME):
-            part = self.take(slice(start, start + AT_A_TIME))
+        for part in self.parts():
             columns = part.sources(), part.splits(), part.labels.tolist(), part.payloads()
             yield from map(Item, *columns)
+
+    def parts(self) -> Iterator["Items"]:
+        """AT_A_TIME of them at a time."""
+        for start in range(0, len(self), AT_A_TIME):
+            yield self.take(slice(start, start + AT_A_TIME))
 
     def take(self, which: slice | Sequence[int] | np.ndarray) -> "Items":
         """Those, in that order."""
         return Items(self.files, self.positions[which], self._splits[which], self.labels[which])
 
     def sources(self) -> list[str]:
-        return self.files.names().take(pa.array(self.positions)).to_pylist()
+        return self.files.names(self.positions).to_pylist()
 
     def splits(self) -> list[str | None]:
         return [SPLITS[split] for split in self._splits]
 
     def payloads(self) -> list[Payload]:
-        return list(map(self.files.payload, self.positions.tolist(), self.sources()))
+        return self.files.payloads(self.positions, self.sources())
 
     def splits_brought(self) -> set[str]:
         """The splits that the data set itself brings; "" where it says none."""
@@ -182,7 +192,35 @@ class Items(Sequence[Item]):
 
     def in_processing_order(self) -> "Items":
         """Test, val, the rest, each by path: of two equal images the one in the test set stays."""
+        ordered = self
+        if not self._is_by_path():
+            ordered = self.take(pc.array_sort_indices(self.files.names(self.positions)).to_numpy())
         rank = np.array([ORDER.get(split or "train", 2) for split in SPLITS], np.int8)
-        names = self.files.names().take(pa.array(self.positions))
-        keys = pa.table({"rank": rank[self._splits], "source": names})
-        return self.take(pc.sort_indices(keys, [("rank", "ascending"), ("source", "ascending")]).to_numpy())
+        chosen = ItemColumns()
+        for wanted in np.unique(rank):
+            for part in ordered.parts():
+                here = rank[part._splits] == wanted
+                chosen.add(part.positions[here], part._splits[here], part.labels[here])
+        return chosen.items(self.files)
+
+    def _is_by_path(self) -> bool:
+        for start in range(0, len(self), AT_A_TIME):
+            names = self.files.names(self.positions[start : start + AT_A_TIME + 1])  # with the next one after these
+            if pc.any(pc.greater(names[:-1], names[1:])).as_py():
+                return False
+        return True
+
+
+class ItemColumns:
+    """Gathers items, of which the columns lie on the disk."""
+
+    def __init__(self) -> None:
+        self._positions, self._splits, self._labels = Column(np.int64), Column(np.int8), Column(np.int32)
+
+    def add(self, positions: np.ndarray, splits: np.ndarray, labels: np.ndarray) -> None:
+        self._positions.extend(positions)
+        self._splits.extend(splits)
+        self._labels.extend(labels)
+
+    def items(self, files: Files) -> Items:
+        return Items(files, self._positions.view(), self._splits.view(), self._labels.view())

@@ -2,15 +2,14 @@
 
 import re
 import unicodedata
-from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import pyarrow as pa
 
+from stages.lib.columns import Column
 from stages.lib.decode import EXTENSIONS, Payload
-from stages.lib.items import AT_A_TIME, SPLITS, Files, Item, Items
+from stages.lib.items import AT_A_TIME, SPLITS, Files, Item, ItemColumns
 from stages.lib.terminal import UserError
 
 SPLIT_OF = {  # folder names in any case
@@ -18,6 +17,8 @@ SPLIT_OF = {  # folder names in any case
     "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
+# Of a file: its position in Files and the index of its folder.
+PLACE = np.dtype([("position", "i8"), ("folder", "i4"), ("is_image", "?")])
 IGNORED = re.compile(r"(^|/)(\.|(__MACOSX|Thumbs\.db|desktop\.ini)(/|$))")  # hidden and system files
 
 
@@ -41,9 +42,9 @@ def arrange(name: str, files: Files | Mapping[str, Payload], folders: Iterable[s
     Raises UserError when there are fewer than two classes, or one without images.
     """
     files = files if isinstance(files, Files) else Files.of(files)
-    ids, positions, parent_of, is_image = _sort(files)
+    ids, with_images, places_of = _sort(files)
     parts = [tuple(parent.split("/")) if parent else () for parent in ids]
-    holders = {parts[parent] for parent in np.unique(parent_of[is_image])}
+    holders = {parts[parent] for parent in with_images}
     parents = {*parts, *(tuple(folder.split("/")) for folder in folders if not IGNORED.search(folder))}
     places = {parent[:depth] for parent in parents for depth in range(1, len(parent) + 1)}
 
@@ -69,9 +70,8 @@ def arrange(name: str, files: Files | Mapping[str, Payload], folders: Iterable[s
     class_folders = {(*root, child) for root in roots for child in _children(places, root)}
     depth = len(roots[0]) + 1
 
-    deep = np.array([len(folder) >= depth for folder in parts], bool)[parent_of]
-    found = deep & is_image
-    filled = {parts[parent][:depth] for parent in np.unique(parent_of[found])}
+    deep = np.array([len(folder) >= depth for folder in parts], bool)
+    filled = {parts[parent][:depth] for parent in with_images if deep[parent]}
     _check(name, class_folders, filled, with_splits)
     classes = sorted({_class_name(folder) for folder in class_folders})
     splits, labels = np.zeros(len(parts), np.int8), np.zeros(len(parts), np.int32)
@@ -79,32 +79,38 @@ def arrange(name: str, files: Files | Mapping[str, Payload], folders: Iterable[s
         if len(folder) >= depth:
             splits[parent] = SPLITS.index(_split_of(folder[depth - 2]) if with_splits else None)
             labels[parent] = classes.index(_class_name(folder[:depth]))
-    items = Items(files, positions[found], splits[parent_of[found]], labels[parent_of[found]])
-    others = files.names().take(pa.array(positions[~found])).to_pylist()
-    left_out = [
-        (path, f"not an image file ({_extension(path) or 'no extension'})" if inside else "not inside a class folder")
-        for path, inside in zip(others, deep[~found], strict=True)
-    ]
-    return Source(classes, items, left_out)
+    items, left_out = ItemColumns(), list[tuple[str, str]]()
+    for start in range(0, len(places_of), AT_A_TIME):
+        place = places_of[start : start + AT_A_TIME]
+        inside = deep[place["folder"]]
+        found, other = place[inside & place["is_image"]], place[~(inside & place["is_image"])]
+        items.add(found["position"], splits[found["folder"]], labels[found["folder"]])
+        for path, in_class in zip(files.names(other["position"]).to_pylist(), deep[other["folder"]], strict=True):
+            extension = _extension(path) or "no extension"
+            left_out.append((path, f"not an image file ({extension})" if in_class else "not inside a class folder"))
+    return Source(classes, items.items(files), left_out)
 
 
-def _sort(files: Files) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
-    """The folders that hold files, and for each file that is not ignored, by path: its position in `files`, the index
-    of its folder, and whether it is named like an image."""
+def _sort(files: Files) -> tuple[list[str], set[int], np.ndarray]:
+    """The folders that hold files; the indices of those with an image among them; and the PLACE of each file that is
+    not ignored, by path."""
     order = files.order()
     folders: dict[str, int] = {}
-    ignored = set[str]()  # folders
-    kept, parents, images = array("b"), array("q"), array("b")
+    ignored, with_images = set[str](), set[int]()  # folders
+    places = Column(PLACE)
     for start in range(0, len(order), AT_A_TIME):
-        for path in files.names().take(pa.array(order[start : start + AT_A_TIME])).to_pylist():
+        positions, kept = order[start : start + AT_A_TIME], []
+        for position, path in zip(positions.tolist(), files.names(positions).to_pylist(), strict=True):
             parent, _, last = path.rpartition("/")
             if parent not in folders and parent not in ignored and IGNORED.search(parent):
                 ignored.add(parent)
-            kept.append(parent not in ignored and not IGNORED.search(last))
-            if kept[-1]:
-                parents.append(folders.setdefault(parent, len(folders)))
-                images.append(_extension(path)[1:] in EXTENSIONS)
-    return list(folders), order[np.array(kept, bool)], np.array(parents, np.int64), np.array(images, bool)
+            if parent not in ignored and not IGNORED.search(last):
+                folder, is_image = folders.setdefault(parent, len(folders)), _extension(path)[1:] in EXTENSIONS
+                kept.append((position, folder, is_image))
+                if is_image:
+                    with_images.add(folder)
+        places.extend(np.array(kept, PLACE))
+    return list(folders), with_images, places.view()
 
 
 def _check(name: str, class_folders: set[tuple[str, ...]], filled: set[tuple[str, ...]], with_splits: bool) -> None:

@@ -19,7 +19,7 @@ from stages.lib.steps import Step, choose
 from stages.lib.terminal import Interrupted, Progress, UserError, say
 
 # Images are shuffled within this many randomly drawn shards at a time, and a data set of no more shards as a whole.
-# With shards of 64 MiB that is 512 MiB; while one group replaces another, up to three times as much is held.
+# With shards of 64 MiB that is 512 MiB; while a group is read, up to twice as much is held.
 SHARDS_IN_MEMORY = 8
 STEPS_PER_CALL = 16  # between two looks at the losses, at the progress bar and at signals
 
@@ -104,7 +104,6 @@ def train(
             start = epoch * per_epoch  # the step at which the window starts
             for images, window_labels, batches in _windows(shards(epoch), labels, batch_size, seed, epoch):
                 start, batches = start + len(batches), batches[max(0, done - start) :]
-                images, window_labels = tf.constant(images), tf.constant(window_labels, tf.int32)
                 while len(batches) and done < steps:
                     count = min(STEPS_PER_CALL, len(batches), steps - done, report_every - since_report)
                     wish = tf.constant(1.0 if checkpoint and checkpoint.stop_requested else 0.0)
@@ -129,18 +128,23 @@ def train(
                         checkpoint.save(step.variables, done, {"since_report": since_report, "totals": totals.tolist()})
                         if stop:
                             raise Interrupted(f"saved after step {done} of {steps}: `dvc repro` goes on from there")
+                del images, window_labels  # before the next ones are read
 
 
 def _windows(shards: Sequence[np.ndarray], labels: np.ndarray, batch_size: int, seed: int, epoch: int):
-    """Yields images, labels and the indices of the batches, int32 [batches, batch_size], of a group of shards."""
+    """Yields images, labels and the indices of the batches, int32 [batches, batch_size], of a group of shards, and
+    keeps hold of none of them."""
     random = np.random.default_rng([seed, epoch])
     left = steps_per_epoch(shards, batch_size)
     starts = np.cumsum([0, *(len(shard) for shard in shards)])
     drawn = random.permutation(len(shards))
     for group in (drawn[i : i + SHARDS_IN_MEMORY] for i in range(0, len(drawn), SHARDS_IN_MEMORY)):
-        images = np.concatenate([shards[k] for k in group])
-        window_labels = np.concatenate([labels[starts[k] : starts[k + 1]] for k in group])
-        count = min(len(images) // batch_size, left)
+        size = sum(len(shards[k]) for k in group)
+        count = min(size // batch_size, left)
         left -= count
-        order = random.permutation(len(images))[: count * batch_size].astype(np.int32)
-        yield images, window_labels, order.reshape(count, batch_size)
+        order = random.permutation(size)[: count * batch_size].astype(np.int32)
+        yield (
+            tf.constant(np.concatenate([shards[k] for k in group])),
+            tf.constant(np.concatenate([labels[starts[k] : starts[k + 1]] for k in group]), tf.int32),
+            order.reshape(count, batch_size),
+        )

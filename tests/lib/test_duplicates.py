@@ -3,12 +3,15 @@
 import hashlib
 
 import numpy as np
+import pytest
 
 from stages.lib.duplicates import FirstWith
 
 
-def test_it_finds_what_a_dictionary_finds_however_the_images_are_cut(monkeypatch):
-    monkeypatch.setattr("stages.lib.duplicates.FRESH", 50)  # so that several are sorted in
+@pytest.mark.parametrize("block", [1, 7, 10_000])
+def test_it_finds_what_a_dictionary_finds_however_the_images_are_cut(block, monkeypatch):
+    monkeypatch.setattr("stages.lib.duplicates.FRESH", 50)  # so that there are several runs
+    monkeypatch.setattr("stages.lib.duplicates.BLOCK", block)
     numbers = np.random.default_rng(0).integers(0, 900, 2000)
     digests = [None if number % 31 == 0 else hashlib.sha256(bytes(number)).digest() for number in numbers.tolist()]
     seen: dict[bytes, int] = {}
@@ -18,6 +21,9 @@ def test_it_finds_what_a_dictionary_finds_however_the_images_are_cut(monkeypatch
         for start in range(0, 2000, size):
             found += firsts.of(digests[start : start + size], start)
         assert found == expected
+        lengths = [len(run.keys) for run in firsts._runs]
+        assert lengths == sorted({*lengths}, reverse=True)
+        assert sum(lengths) + len(firsts._fresh) == len(seen)
 
 
 def test_hashes_that_begin_alike_differ(monkeypatch):
@@ -27,3 +33,4 @@ def test_hashes_that_begin_alike_differ(monkeypatch):
     assert firsts.of([one], 0) == [0]
     assert firsts.of([other, one], 1) == [1, 0]
     assert firsts.of([other, None, bytes(32), one], 3) == [1, 4, 5, 0]
+    assert firsts.of([], 7) == []

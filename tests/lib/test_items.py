@@ -1,11 +1,12 @@
 """Columns that stand for a list of images to decode."""
 
-import sys
+import tracemalloc
 
 import numpy as np
+import pytest
 
 from stages.lib.decode import Extent, Payload
-from stages.lib.items import Files, Item, Items
+from stages.lib.items import SPLITS, Files, Item, Items
 
 PAYLOADS: dict[str, Payload] = {
     "b/2.png": Extent("/set.zip", 10, 5, 7, 8, 0xFFFFFFFF),
@@ -26,16 +27,17 @@ def files() -> Files:
 
 def test_payloads_come_back_as_they_were():
     kept = files()
-    assert kept.names().to_pylist() == list(PAYLOADS)
-    assert [kept.payload(position, name) for position, name in enumerate(PAYLOADS)] == list(PAYLOADS.values())
+    everything = np.arange(len(PAYLOADS))
+    assert kept.names(everything).to_pylist() == list(PAYLOADS)
+    assert kept.payloads(everything, list(PAYLOADS)) == list(PAYLOADS.values())
 
 
 def test_the_order_is_by_name_and_a_later_file_replaces_an_earlier_one():
     kept = files()
     kept.add("a/1.png", "the new one")
-    names = [kept.names()[position].as_py() for position in kept.order().tolist()]
+    names = kept.names(kept.order()).to_pylist()
     assert names == sorted(PAYLOADS)
-    assert kept.payload(int(kept.order()[0]), names[0]) == "the new one"
+    assert kept.payloads(kept.order()[:1], names) == ["the new one"]
     assert list(kept.by_name()) == sorted((PAYLOADS | {"a/1.png": "the new one"}).items())
     assert Files().order().tolist() == []
 
@@ -69,10 +71,31 @@ def test_the_test_set_is_processed_first_and_names_are_in_the_order_of_python():
     assert [item.source for item in found[16:]] == sorted([*names, *names])
 
 
-def test_a_name_takes_a_hundred_bytes():
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 6, 7])
+def test_however_many_are_python_objects_at_a_time(count, monkeypatch):
+    monkeypatch.setattr("stages.lib.items.AT_A_TIME", 3)
+    listed = [Item(f"a/{9 - k}", SPLITS[k % 4], k, Extent("/set.zip", k, 5, 7, 8, 1)) for k in range(count)]
     kept = Files("/set.zip")
+    for item in [*listed, *listed]:
+        kept.add(item.source, item.payload)
+    assert kept.order().tolist() == list(range(2 * count))[: count - 1 : -1]
+    assert list(kept.by_name()) == [(item.source, item.payload) for item in listed[::-1]]
+    items = Items.of(listed)
+    assert list(items) == listed
+    in_order = [
+        item for splits in (["test"], ["val"], ["train", None]) for item in listed[::-1] if item.split in splits
+    ]
+    assert list(items.in_processing_order()) == in_order
+    assert list(items.in_processing_order().in_processing_order()) == in_order
+
+
+def test_what_is_known_of_a_file_is_not_held_in_memory():
+    kept = Files("/set.zip")
+    tracemalloc.start()
     for index in range(50_000):
         kept.add(f"class/{index:08d}.png", Extent("/set.zip", 1000 * index, 900, 900, 0, index))
-    columns = [value for value in vars(kept).values() if not isinstance(value, list)]
-    size = kept.names().nbytes + sum(map(sys.getsizeof, columns))
-    assert size / 50_000 < 100
+    items = Items(kept, kept.order(), np.zeros(50_000, np.int8), np.zeros(50_000, np.int32)).in_processing_order()
+    assert len(items.sources()) == 50_000
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert held / 50_000 < 10

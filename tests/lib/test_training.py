@@ -1,5 +1,6 @@
 """stages.lib.training: order, reports and resume of the training loop."""
 
+import weakref
 from itertools import chain
 
 import numpy as np
@@ -55,6 +56,25 @@ class Recorder(Step):
 def run(step, shards, labels, batch_size=4, steps=20, report_every=5, seed=0):
     options = {"batch_size": batch_size, "steps": steps, "report_every": report_every, "seed": seed}
     return list(train(step, lambda epoch: shards, labels, **options, what="toy", blame="lower toy.lr"))
+
+
+def test_a_group_of_shards_is_let_go_before_the_next_is_read(monkeypatch):
+    monkeypatch.setattr(training, "SHARDS_IN_MEMORY", 1)
+    windows, groups = training._windows, list[weakref.ref]()
+
+    def watched(*args):
+        reading = windows(*args)
+        while True:
+            assert [group for group in groups if group() is not None] == []
+            window = [next(reading, None)]
+            if window[0] is None:
+                return
+            groups.append(weakref.ref(window[0][0]))
+            yield window.pop()
+
+    monkeypatch.setattr(training, "_windows", watched)
+    run(Recorder(), *shards_of(8, 8, 8), steps=10)
+    assert len(groups) == 9  # three epochs of four steps
 
 
 def epochs(step: Recorder, per_epoch: int) -> list[list[int]]:

@@ -1,9 +1,13 @@
 """Chunks in processes of this machine: order, and what happens when one of them dies."""
 
+import errno
 import os
 import threading
 from pathlib import Path
 
+import dask
+import dask.multiprocessing
+import dask.threaded
 import pytest
 
 from stages.lib.terminal import UserError
@@ -16,6 +20,10 @@ def square(number: int) -> int:
 
 def process_and_thread(number: int) -> tuple[int, int]:
     return os.getpid(), threading.get_ident()
+
+
+def fail(number: int) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def end_process(number: int) -> int:
@@ -54,6 +62,26 @@ def test_threads_are_of_this_process():
 
 def test_one_worker_is_this_process():
     assert list(ordered_map(lambda _: os.getpid(), [0], workers=1)) == [os.getpid()]
+
+
+@pytest.mark.parametrize("threads", [False, True])
+def test_an_error_of_a_task_is_raised_here_as_it_was(threads):
+    with pytest.raises(OSError, match=r"^\[Errno 28\] No space left on device$") as raised:
+        list(ordered_map(fail, range(9), workers=2, threads=threads))
+    assert raised.value.errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize("threads", [False, True])
+def test_dask_computes_each_chunk(threads, monkeypatch):
+    schedulers, compute = [], dask.compute
+
+    def watched(*tasks, **how):
+        schedulers.append(how["scheduler"])
+        return compute(*tasks, **how)
+
+    monkeypatch.setattr(dask, "compute", watched)
+    assert list(ordered_map(square, range(9), workers=2, threads=threads)) == [number**2 for number in range(9)]
+    assert schedulers == [dask.threaded.get if threads else dask.multiprocessing.get] * 9
 
 
 def test_a_worker_that_is_killed_costs_its_tasks_only(tmp_path):
