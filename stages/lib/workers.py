@@ -120,11 +120,11 @@ def _with_dask(function: Callable[[T], R], threads: bool) -> Callable[[T, Execut
 
     Dask gives the results of a graph when it is done with all of it: here each chunk is a graph, and a thread waits.
     """
-    import dask  # 0.2 s, which a few images do without
+    import dask  # not at the top: a few images do without
     import dask.multiprocessing
     import dask.threaded
 
-    # Not by their names: for those Dask imports `distributed`, which takes another 0.4 s.
+    # Not by their names, for which Dask imports `distributed`: that takes longer than all the rest.
     get = dask.threaded.get if threads else dask.multiprocessing.get
 
     def compute(chunk: T, pool: Executor) -> R:
