@@ -1,6 +1,6 @@
 """Time and memory of ingest, the reading half of validate, and augment, as the number of images grows.
 
-    python -m bench.scale [--counts 10000 100000 1000000] [--repeats 3] [--views 2] [--folder FOLDER] [--training]
+    python -m bench.scale [--counts 10000 100000 1000000] [--repeats 3] [--views 4] [--folder FOLDER] [--training]
 
 Generates so many 28x28 images as PNG files in a zip, ten classes of different patches of grey, and runs each part in
 processes of its own with the default params (`augment.views` excepted). The time is that of the whole command, starting
@@ -36,8 +36,8 @@ import yaml
 from bench.common import RESULTS, ROOT, copy_pipeline, machine
 from stages.lib.terminal import UserError, run_stage
 
-COUNTS, REPEATS, VIEWS = [10_000, 100_000, 1_000_000], 3, 2
-FEW, REPEATS_OF_FEW = 100_000, 5  # so many images are quick, and more easily disturbed
+COUNTS, REPEATS, VIEWS = [10_000, 100_000, 1_000_000], 3, 4
+FEW, REPEATS_OF_FEW = 100_000, 7  # so many images are quick, and more easily disturbed
 READ = "from stages.lib.tables import read_data_set; read_data_set('data/ingest')"
 # Worker processes for the smaller sets too, or it would be their start that an image more costs.
 AUGMENT = "from stages import augment; augment.SMALL = 0; augment.main()"
@@ -50,6 +50,7 @@ BRIEF: dict[str, dict[str, Any]] = {
     "evaluate": {"resamples": 100, "cas_steps": 20, "label_steps": 10},
 }
 LIMIT = 2 * 2**30  # bytes that the largest set may take
+PER_IMAGE = ("seconds", "cpu_seconds", "bytes")
 LOOK, LOOK_FOR_CHILDREN = 0.05, 0.25  # seconds between two looks
 
 
@@ -165,9 +166,7 @@ def table(costs: dict[str, dict[int, Cost]]) -> list[dict[str, Any]]:
         for count, cost in by_count.items():
             row: dict[str, Any] = {"part": part, "images": count, **cost._asdict()}
             if before:
-                more = {
-                    name: (value - before[name]) / (count - before["images"]) for name, value in cost._asdict().items()
-                }
+                more = {name: (row[name] - before[name]) / (count - before["images"]) for name in PER_IMAGE}
                 row["more"] = more
                 if "more" in before:
                     row["ratio"] = {name: value / before["more"][name] for name, value in more.items()}
@@ -185,7 +184,7 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         line = f"{row['part']:18} {row['images']:10,} {row['seconds']:7.2f} {row['cpu_seconds']:7.2f}"
         line += f" {row['bytes'] / 2**20:6,.0f} {row['bytes_with_files'] / 2**20:10,.0f}"
-        for name, unit in (("seconds", 1e6), ("cpu_seconds", 1e6), ("bytes", 1)) if "more" in row else ():
+        for name, unit in zip(PER_IMAGE, (1e6, 1e6, 1), strict=True) if "more" in row else ():
             line += f" {row['more'][name] * unit:8.1f} " + (f"{row['ratio'][name]:8.2f}" if "ratio" in row else " " * 8)
         print(line)
     largest = max(row["bytes_with_files"] for row in rows if row["part"] in PARTS)

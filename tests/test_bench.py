@@ -137,7 +137,7 @@ def test_the_cost_of_a_command_includes_that_of_its_processes(tmp_path):
     child = "import time; held = 'x' * 2**27; end = time.time() + 1\nwhile time.time() < end: pass"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     cost = measure(["-c", parent], tmp_path)
-    assert 2**27 < cost.bytes < 2**29
+    assert 2**27 < cost.bytes < cost.bytes_with_files < 2**29
     assert cost.seconds > 1
     assert cost.cpu_seconds > 0.3
     with pytest.raises(UserError, match=r"failed: .*no such thing"):
@@ -145,8 +145,9 @@ def test_the_cost_of_a_command_includes_that_of_its_processes(tmp_path):
 
 
 def test_what_an_image_more_costs_is_told_from_count_to_count():
-    rows = table({"ingest": {10: Cost(1, 1, 100), 20: Cost(2, 3, 300), 40: Cost(5, 7, 500)}})
+    rows = table({"ingest": {10: Cost(1, 1, 100, 900), 20: Cost(2, 3, 300, 900), 40: Cost(5, 7, 500, 1000)}})
     assert [row["images"] for row in rows] == [10, 20, 40]
     assert "more" not in rows[0]
     assert rows[1]["more"] == {"seconds": 0.1, "cpu_seconds": 0.2, "bytes": 20}
     assert rows[2]["ratio"] == pytest.approx({"seconds": 1.5, "cpu_seconds": 1, "bytes": 0.5})
+    assert [row["bytes_with_files"] for row in rows] == [900, 900, 1000]

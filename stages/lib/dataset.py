@@ -107,9 +107,16 @@ def open_shards(folder: str | Path, split: str) -> list[np.ndarray]:
 
 def pick(shards: Sequence[np.ndarray], positions: Sequence[int] | np.ndarray) -> np.ndarray:
     """The images [k, height, width, channels] at these positions of the shards put end to end, in the given order."""
+    positions = np.asarray(positions, np.int64)
     starts = np.cumsum([0, *(len(shard) for shard in shards)])
+    if len(positions) and not 0 <= positions.min() <= positions.max() < starts[-1]:
+        raise IndexError(f"positions {positions.min()} to {positions.max()} of {starts[-1]} images")
     which = np.searchsorted(starts, positions, side="right") - 1
-    return np.stack([shards[shard][position - starts[shard]] for shard, position in zip(which, positions, strict=True)])
+    images = np.empty((len(positions), *shards[0].shape[1:]), shards[0].dtype)
+    for shard in np.unique(which):
+        here = which == shard
+        images[here] = shards[shard][positions[here] - starts[shard]]
+    return images
 
 
 class Images:
@@ -130,7 +137,7 @@ class Images:
             positions = np.arange(len(self))[positions]
         elif isinstance(positions, int | np.integer):
             return pick(self.shards, [int(positions)])[0]
-        return pick(self.shards, positions) if len(positions) else np.empty((0, *self.shape[1:]), np.uint8)
+        return pick(self.shards, positions)
 
     def through(self, network: Callable[[np.ndarray], Sequence[np.ndarray]], every: int = 1) -> list[np.ndarray]:
         """The arrays [n, ...] that `network` returns for each image, or every so many, as if it were given all of them

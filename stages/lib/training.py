@@ -14,13 +14,14 @@ import numpy as np
 
 from stages.lib import distribution
 from stages.lib.checkpoints import Checkpoint
+from stages.lib.dataset import pick
 from stages.lib.runtime import tf
 from stages.lib.steps import Step, choose
 from stages.lib.terminal import Interrupted, Progress, UserError, say
 
-# Images are shuffled within this many randomly drawn shards at a time, and a data set of no more shards as a whole.
-# With shards of 64 MiB that is 512 MiB; while a group is read, up to twice as much is held.
-SHARDS_IN_MEMORY = 8
+# Images are shuffled within this many randomly drawn shards at a time, and a data set of no more shards as a whole: the
+# system keeps so much of the disk at hand (with shards of 64 MiB 512 MiB), and this process the images of one call.
+SHARDS_AT_A_TIME = 8
 STEPS_PER_CALL = 16  # between two looks at the losses, at the progress bar and at signals
 
 
@@ -34,8 +35,8 @@ class Report:
 
 
 def steps_per_epoch(shards: Sequence[np.ndarray], batch_size: int) -> int:
-    """Batches in one pass over the shards: as many as every drawing of the groups that are in memory can fill."""
-    groups = math.ceil(len(shards) / SHARDS_IN_MEMORY)
+    """Batches in one pass over the shards: as many as the groups of shards can fill."""
+    groups = math.ceil(len(shards) / SHARDS_AT_A_TIME)
     return max(0, sum(map(len, shards)) // batch_size - (groups - 1))
 
 
@@ -76,7 +77,7 @@ def train(
 
         return strategy.reduce(mean, strategy.run(run_replica), axis=None)
 
-    # One graph for windows and calls of any length: compiling it takes seconds.
+    # One graph for calls of any length: compiling it takes seconds.
     @tf.function(input_signature=[image, numbers, batch_numbers, tf.TensorSpec([], tf.int64), tf.TensorSpec([])])
     def run_steps(images, labels, batches, first, wish):
         """The sums of the metrics, and of the wishes of all workers."""
@@ -102,14 +103,17 @@ def train(
     with Progress(what, total=steps, unit="steps", done=done) as bar:
         for epoch in range(done // per_epoch, math.ceil(steps / per_epoch)):
             start = epoch * per_epoch  # the step at which the window starts
-            for images, window_labels, batches in _windows(shards(epoch), labels, batch_size, seed, epoch):
+            read = shards(epoch)
+            for batches in _windows(read, batch_size, seed, epoch):
                 start, batches = start + len(batches), batches[max(0, done - start) :]
                 while len(batches) and done < steps:
                     count = min(STEPS_PER_CALL, len(batches), steps - done, report_every - since_report)
                     wish = tf.constant(1.0 if checkpoint and checkpoint.stop_requested else 0.0)
+                    chosen = batches[:count].ravel()
+                    images, numbers = tf.constant(pick(read, chosen)), tf.constant(labels[chosen], tf.int32)
+                    rows = tf.constant(np.arange(len(chosen), dtype=np.int32).reshape(count, batch_size))
                     with distribution.losses_of_workers_told():
-                        first = tf.constant(done, tf.int64)
-                        results = run_steps(images, window_labels, tf.constant(batches[:count]), first, wish)
+                        results = run_steps(images, numbers, rows, tf.constant(done, tf.int64), wish)
                         sums, wishes = (result.numpy() for result in results)
                     batches, totals = batches[count:], totals + sums
                     done, since_report = done + count, since_report + count
@@ -128,23 +132,16 @@ def train(
                         checkpoint.save(step.variables, done, {"since_report": since_report, "totals": totals.tolist()})
                         if stop:
                             raise Interrupted(f"saved after step {done} of {steps}: `dvc repro` goes on from there")
-                del images, window_labels  # before the next ones are read
 
 
-def _windows(shards: Sequence[np.ndarray], labels: np.ndarray, batch_size: int, seed: int, epoch: int):
-    """Yields images, labels and the indices of the batches, int32 [batches, batch_size], of a group of shards, and
-    keeps hold of none of them."""
+def _windows(shards: Sequence[np.ndarray], batch_size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
+    """Yields the batches of a group of shards: positions int64 [batches, batch_size] in all shards put end to end."""
     random = np.random.default_rng([seed, epoch])
     left = steps_per_epoch(shards, batch_size)
     starts = np.cumsum([0, *(len(shard) for shard in shards)])
     drawn = random.permutation(len(shards))
-    for group in (drawn[i : i + SHARDS_IN_MEMORY] for i in range(0, len(drawn), SHARDS_IN_MEMORY)):
-        size = sum(len(shards[k]) for k in group)
-        count = min(size // batch_size, left)
+    for group in (drawn[i : i + SHARDS_AT_A_TIME] for i in range(0, len(drawn), SHARDS_AT_A_TIME)):
+        positions = np.concatenate([np.arange(starts[k], starts[k + 1]) for k in group])
+        count = min(len(positions) // batch_size, left)
         left -= count
-        order = random.permutation(size)[: count * batch_size].astype(np.int32)
-        yield (
-            tf.constant(np.concatenate([shards[k] for k in group])),
-            tf.constant(np.concatenate([labels[starts[k] : starts[k + 1]] for k in group]), tf.int32),
-            order.reshape(count, batch_size),
-        )
+        yield positions[random.permutation(len(positions))[: count * batch_size]].reshape(count, batch_size)

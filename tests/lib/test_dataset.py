@@ -137,7 +137,11 @@ def test_images_are_picked_across_shards_in_the_order_asked_for(tmp_path):
     writer.append(IMAGES)
     writer.close()
     positions = [19, 0, 6, 5, 6]
-    np.testing.assert_array_equal(pick(open_shards(tmp_path, "train"), positions), IMAGES[positions])
+    shards = open_shards(tmp_path, "train")
+    np.testing.assert_array_equal(pick(shards, positions), IMAGES[positions])
+    for outside in ([0, 20], [-1, 3]):
+        with pytest.raises(IndexError, match="of 20 images"):
+            pick(shards, outside)
 
 
 def test_what_an_earlier_stage_should_have_made_is_missed_in_one_sentence(tmp_path):

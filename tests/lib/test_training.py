@@ -1,6 +1,5 @@
 """stages.lib.training: order, reports and resume of the training loop."""
 
-import weakref
 from itertools import chain
 
 import numpy as np
@@ -58,23 +57,17 @@ def run(step, shards, labels, batch_size=4, steps=20, report_every=5, seed=0):
     return list(train(step, lambda epoch: shards, labels, **options, what="toy", blame="lower toy.lr"))
 
 
-def test_a_group_of_shards_is_let_go_before_the_next_is_read(monkeypatch):
-    monkeypatch.setattr(training, "SHARDS_IN_MEMORY", 1)
-    windows, groups = training._windows, list[weakref.ref]()
+def test_only_the_images_of_the_next_steps_are_read(monkeypatch):
+    monkeypatch.setattr(training, "STEPS_PER_CALL", 3)
+    pick, read = training.pick, []
 
-    def watched(*args):
-        reading = windows(*args)
-        while True:
-            assert [group for group in groups if group() is not None] == []
-            window = [next(reading, None)]
-            if window[0] is None:
-                return
-            groups.append(weakref.ref(window[0][0]))
-            yield window.pop()
+    def watched(shards, positions):
+        read.append(len(positions))
+        return pick(shards, positions)
 
-    monkeypatch.setattr(training, "_windows", watched)
-    run(Recorder(), *shards_of(8, 8, 8), steps=10)
-    assert len(groups) == 9  # three epochs of four steps
+    monkeypatch.setattr(training, "pick", watched)
+    run(Recorder(), *shards_of(30, 30), steps=10)
+    assert read == [12, 8, 12, 8]  # steps of four images, a report every five of them
 
 
 def epochs(step: Recorder, per_epoch: int) -> list[list[int]]:
@@ -110,7 +103,7 @@ def test_labels_stay_with_their_images_across_shards():
 
 
 def test_shards_beyond_what_memory_holds_are_read_in_groups(monkeypatch):
-    monkeypatch.setattr(training, "SHARDS_IN_MEMORY", 2)
+    monkeypatch.setattr(training, "SHARDS_AT_A_TIME", 2)
     shards, labels = shards_of(10, 10, 10, 10, 3)
     per_epoch = steps_per_epoch(shards, 4)
     assert per_epoch == 43 // 4 - 2  # three groups, whose leftovers differ with the drawing
