@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from stages.lib.outputs import is_disk_full
 from stages.lib.terminal import UserError
 
 
@@ -27,10 +28,14 @@ class Column:
 
     def extend(self, values: np.ndarray | Sequence) -> None:
         """Raises UserError when the disk has no space for them."""
-        part = np.asarray(values, self.dtype)
+        part = np.ascontiguousarray(values, self.dtype)
+        rest = part.view(np.uint8).data
         try:
-            part.tofile(self._file)
+            while len(rest):  # not `tofile`, which does not say when the last bytes of a disk are not enough
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
+            if not is_disk_full(error):
+                raise
             raise UserError(
                 f"{tempfile.gettempdir()} has no space for the list of images ({error}): free some, or set TMPDIR to a "
                 "folder on another disk"

@@ -57,7 +57,7 @@ class ShardWriter:
         while len(images):
             if self._file is None:
                 self._file = (self.folder / f"{self.split}-{self.shards:05d}.npy").open("wb")
-                self._write_header()
+                self._write_header(self._file)
             part = images[: per_shard - self.pending]
             self._file.write(np.ascontiguousarray(part).data)
             self.pending += len(part)
@@ -65,20 +65,19 @@ class ShardWriter:
             if self.pending == per_shard:
                 self.close()
 
-    def _write_header(self) -> None:
+    def _write_header(self, file: BinaryIO) -> None:
         """That of np.save, which leaves room for the number of images to grow."""
-        assert self._file is not None
         header = {"descr": "|u1", "fortran_order": False, "shape": (self.pending, *self._shape)}
-        np.lib.format.write_array_header_1_0(self._file, header)
+        np.lib.format.write_array_header_1_0(file, header)
 
     def close(self) -> None:
         """Completes the shard that is being written, if there is one."""
-        if self._file is None:
+        file, self._file = self._file, None
+        if file is None:
             return
-        with self._file as file:
+        with file:
             file.seek(0)
-            self._write_header()
-        self._file = None
+            self._write_header(file)
         self.shards += 1
         self.pending = 0
 

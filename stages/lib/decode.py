@@ -1,6 +1,6 @@
 """From the bytes of an image file to uint8 pixels and the facts about them; runs in the worker processes of ingest.
 
-Imports numpy and Pillow only, so that a worker starts quickly.
+Imports numpy and Pillow only: workers start quickly.
 """
 
 import hashlib

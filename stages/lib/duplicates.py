@@ -26,8 +26,8 @@ class FirstWith:
     """The number of the first image with each sha256. Sixteen of its bytes are compared: two different ones among 10^10
     images would share them with a probability of 10^-19.
 
-    Each run on the disk is longer than the next one, as in a log-structured merge tree (O'Neil et al., 1996): n images
-    are looked up in log n of them, and rewritten log n times.
+    Each run is at least twice as long as the next one, as in a log-structured merge tree (O'Neil et al., 1996): there
+    are log n of them, and an image is rewritten log n times.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class FirstWith:
         keys, more = _words(list(self._fresh))
         order = np.argsort(keys)
         run = Run(keys[order], more[order], np.fromiter(self._fresh.values(), np.int64)[order])
-        while self._runs and len(self._runs[-1].keys) <= len(run.keys):
+        while self._runs and len(self._runs[-1].keys) < 2 * len(run.keys):
             run = _merged(self._runs.pop(), run)
         self._runs.append(run)
         self._fresh = {}

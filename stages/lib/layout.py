@@ -82,8 +82,8 @@ def arrange(name: str, files: Files | Mapping[str, Payload], folders: Iterable[s
     items, left_out = ItemColumns(), list[tuple[str, str]]()
     for start in range(0, len(places_of), AT_A_TIME):
         place = places_of[start : start + AT_A_TIME]
-        inside = deep[place["folder"]]
-        found, other = place[inside & place["is_image"]], place[~(inside & place["is_image"])]
+        chosen = deep[place["folder"]] & place["is_image"]
+        found, other = place[chosen], place[~chosen]
         items.add(found["position"], splits[found["folder"]], labels[found["folder"]])
         for path, in_class in zip(files.names(other["position"]).to_pylist(), deep[other["folder"]], strict=True):
             extension = _extension(path) or "no extension"

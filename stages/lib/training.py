@@ -63,28 +63,27 @@ def train(
     of several is lost, and Interrupted once the state is saved after SIGTERM or Ctrl-C.
     """
 
-    image = tf.TensorSpec([None, *shards(0)[0].shape[1:]], tf.uint8)
-    numbers, batch_numbers = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, batch_size], tf.int32)
+    image_batches = tf.TensorSpec([None, batch_size, *shards(0)[0].shape[1:]], tf.uint8)
+    label_batches = tf.TensorSpec([None, batch_size], tf.int32)
 
     strategy, variants = distribution.strategy(), step.variants
     add, mean = tf.distribute.ReduceOp.SUM, tf.distribute.ReduceOp.MEAN
 
-    def run_variant(variant, images, labels, batch, index):
+    def run_variant(variant, images, labels, index):
         def run_replica():
-            rows = distribution.own_rows(batch)
-            values = variant(tf.gather(images, rows), tf.gather(labels, rows), index)
+            values = variant(distribution.own_rows(images), distribution.own_rows(labels), index)
             return tf.stack([tf.cast(value, tf.float32) for value in values])
 
         return strategy.reduce(mean, strategy.run(run_replica), axis=None)
 
     # One graph for calls of any length: compiling it takes seconds.
-    @tf.function(input_signature=[image, numbers, batch_numbers, tf.TensorSpec([], tf.int64), tf.TensorSpec([])])
-    def run_steps(images, labels, batches, first, wish):
+    @tf.function(input_signature=[image_batches, label_batches, tf.TensorSpec([], tf.int64), tf.TensorSpec([])])
+    def run_steps(images, labels, first, wish):
         """The sums of the metrics, and of the wishes of all workers."""
         totals = tf.zeros([len(step.metrics)])
-        for i in tf.range(tf.shape(batches)[0]):
+        for i in tf.range(tf.shape(labels)[0]):
             index = first + tf.cast(i, tf.int64)
-            branches = [partial(run_variant, variant, images, labels, batches[i], index) for variant in variants]
+            branches = [partial(run_variant, variant, images[i], labels[i], index) for variant in variants]
             totals += choose(branches, step.variant(index))
         return totals, strategy.reduce(add, strategy.run(lambda: tf.identity(wish)), axis=None)
 
@@ -109,11 +108,13 @@ def train(
                 while len(batches) and done < steps:
                     count = min(STEPS_PER_CALL, len(batches), steps - done, report_every - since_report)
                     wish = tf.constant(1.0 if checkpoint and checkpoint.stop_requested else 0.0)
-                    chosen = batches[:count].ravel()
-                    images, numbers = tf.constant(pick(read, chosen)), tf.constant(labels[chosen], tf.int32)
-                    rows = tf.constant(np.arange(len(chosen), dtype=np.int32).reshape(count, batch_size))
+                    chosen = batches[:count]
+                    images = pick(read, chosen.ravel())
+                    images = tf.constant(images.reshape(count, batch_size, *images.shape[1:]))
                     with distribution.losses_of_workers_told():
-                        results = run_steps(images, numbers, rows, tf.constant(done, tf.int64), wish)
+                        results = run_steps(
+                            images, tf.constant(labels[chosen], tf.int32), tf.constant(done, tf.int64), wish
+                        )
                         sums, wishes = (result.numpy() for result in results)
                     batches, totals = batches[count:], totals + sums
                     done, since_report = done + count, since_report + count

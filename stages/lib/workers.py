@@ -84,7 +84,7 @@ def _map_locally(
     start = partial(_start_threads if threads else _start_processes, workers, function)
     pool, waiting = start(), ThreadPoolExecutor(AHEAD * workers)
     try:
-        pool.submit(int)  # the processes start while Dask is imported
+        waiting.submit(pool.submit, int)  # the first process starts while Dask is imported
         compute = _with_dask(function, threads)
         while True:
             window.extend(_Task(chunk) for chunk in islice(chunks, AHEAD * workers - len(window)))
@@ -129,10 +129,7 @@ def _with_dask(function: Callable[[T], R], threads: bool) -> Callable[[T, Execut
 
     def compute(chunk: T, pool: Executor) -> R:
         task = dask.delayed(partial(function, chunk), pure=False, traverse=False)()
-        try:
-            (result,) = dask.compute(task, scheduler=get, pool=pool, optimize_graph=False)
-        except dask.multiprocessing.RemoteException as error:  # its text is that of the error with a traceback
-            raise error.exception from error
+        (result,) = dask.compute(task, scheduler=get, pool=pool, optimize_graph=False)
         return result
 
     return compute

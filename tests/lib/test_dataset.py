@@ -1,5 +1,6 @@
 """stages.lib.dataset: shards, labels and digests come back as they were written."""
 
+from contextlib import closing
 from types import SimpleNamespace
 
 import numpy as np
@@ -38,6 +39,22 @@ def test_shards_have_one_size_however_the_images_arrive(tmp_path, chunks):
     assert sorted(p.name for p in tmp_path.iterdir())[-1] == "train-00003.npy"
     np.testing.assert_array_equal(read_images(tmp_path, "train"), IMAGES)
     np.testing.assert_array_equal(np.concatenate(open_shards(tmp_path, "train")), IMAGES)
+
+
+def test_a_shard_has_the_bytes_that_numpy_gives_it(tmp_path):
+    with closing(ShardWriter(tmp_path, "train", SIX_IMAGES)) as writer:
+        for image in IMAGES[:10]:
+            writer.append(image[None])
+    for name, images in (("train-00000.npy", IMAGES[:6]), ("train-00001.npy", IMAGES[6:10])):
+        np.save(tmp_path / "saved.npy", images)
+        assert (tmp_path / name).read_bytes() == (tmp_path / "saved.npy").read_bytes()
+
+
+def test_a_shard_that_a_disk_has_no_room_for_is_given_up(tmp_path):
+    (tmp_path / "train-00000.npy").symlink_to("/dev/full")
+    writer = ShardWriter(tmp_path, "train", SIX_IMAGES)
+    with pytest.raises(OSError, match="No space left"), closing(writer):
+        writer.append(IMAGES[:6])
 
 
 def test_images_on_the_disk_are_those_of_an_array(tmp_path, monkeypatch):

@@ -102,7 +102,7 @@ def test_labels_stay_with_their_images_across_shards():
         assert given == labels[numbers].tolist()
 
 
-def test_shards_beyond_what_memory_holds_are_read_in_groups(monkeypatch):
+def test_shards_beyond_a_group_are_read_in_groups(monkeypatch):
     monkeypatch.setattr(training, "SHARDS_AT_A_TIME", 2)
     shards, labels = shards_of(10, 10, 10, 10, 3)
     per_epoch = steps_per_epoch(shards, 4)

@@ -1,6 +1,7 @@
 """Chunks in processes of this machine: order, and what happens when one of them dies."""
 
 import errno
+import multiprocessing
 import os
 import threading
 from pathlib import Path
@@ -82,6 +83,16 @@ def test_dask_computes_each_chunk(threads, monkeypatch):
     monkeypatch.setattr(dask, "compute", watched)
     assert list(ordered_map(square, range(9), workers=2, threads=threads)) == [number**2 for number in range(9)]
     assert schedulers == [dask.threaded.get if threads else dask.multiprocessing.get] * 9
+
+
+@pytest.mark.parametrize("threads", [False, True])
+def test_nothing_is_left_of_a_map_that_is_closed_early(threads):
+    processes, before = {*multiprocessing.active_children()}, {*threading.enumerate()}
+    results = ordered_map(square, range(1000), workers=2, threads=threads)
+    assert [next(results), next(results)] == [0, 1]
+    results.close()
+    assert {*multiprocessing.active_children()} == processes
+    assert {*threading.enumerate()} == before
 
 
 def test_a_worker_that_is_killed_costs_its_tasks_only(tmp_path):
