@@ -21,6 +21,10 @@ from stages.lib.dataset import SCHEMA, SPLITS, ShardWriter
 
 ROOT = Path(__file__).parents[1]
 
+# A shell's script starts what runs in its background with Ctrl-C ignored, and so would all that the tests start.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def tiny_ingest(
     project: Path,
