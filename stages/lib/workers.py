@@ -1,19 +1,18 @@
-"""Maps a function over chunks with Dask, on this machine or a cluster: results in order, memory bounded.
+"""Maps a function over chunks in processes of this machine or of a Dask cluster: results in order, memory bounded.
 
-Where it runs is no param: DASK_SCHEDULER_ADDRESS, as Dask's own programs read it, names a cluster; without it Dask's
-schedulers for a single machine are used, which need no server. The results are the same everywhere, and a process that
-dies costs its tasks only: they are done again.
+Where it runs is no param: DASK_SCHEDULER_ADDRESS, as Dask's own programs read it, names a cluster. The results are the
+same everywhere, and a process that dies costs its tasks only: they are done again.
 """
 
 import multiprocessing
 import os
 import signal
 import tempfile
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -24,6 +23,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 AHEAD = 3  # chunks in flight for each worker
+START_SECONDS, LOOK_SECONDS = 0.02, 1.0  # that a process has to start, at least; between two looks at the pool
 ALLOWED_FAILURES = 3  # of the pool of processes, one after the other and without a result between them
 
 
@@ -55,7 +55,7 @@ def ordered_map(
     """
     address = os.environ.get("DASK_SCHEDULER_ADDRESS")
     if workers is None and address:
-        from stages.lib.cluster import map_on_cluster
+        from stages.lib.cluster import map_on_cluster  # Dask takes a second to import
 
         yield from map_on_cluster(function, chunks, address)
         return
@@ -63,7 +63,7 @@ def ordered_map(
     if workers == 1:
         yield from map(function, chunks)
         return
-    yield from _map_locally(function, chunks, workers, threads)
+    yield from _map_in_pool(function, chunks, workers, _start_threads if threads else _start_processes)
 
 
 class _Task(Generic[T, R]):
@@ -71,31 +71,33 @@ class _Task(Generic[T, R]):
         self.chunk = chunk
         self.future: Future[R] | None = None
 
-    def is_lost(self) -> bool:
-        """Whether it is still to be submitted, or was when the processes ended."""
-        return self.future is None or (self.future.done() and isinstance(self.future.exception(), BrokenProcessPool))
+    def result(self, pool: Executor) -> R:
+        """Raises BrokenProcessPool when the processes of the pool have ended, also when nobody told this task."""
+        assert self.future is not None
+        while not self.future.done():
+            if not wait([self.future], LOOK_SECONDS).done:
+                pool.submit(int)
+        return self.future.result()
+
+    def is_done(self) -> bool:
+        return self.future is not None and self.future.done() and self.future.exception() is None
 
 
-def _map_locally(
-    function: Callable[[T], R], chunks: Iterable[T], workers: int, threads: bool
+def _map_in_pool(
+    function: Callable[[T], R], chunks: Iterable[T], workers: int, start: Callable[[int, Callable], Executor]
 ) -> Generator[R, None, None]:
     chunks, failures = iter(chunks), 0
     window: deque[_Task[T, R]] = deque()
-    start = partial(_start_threads if threads else _start_processes, workers, function)
-    pool, waiting = start(), ThreadPoolExecutor(AHEAD * workers)
+    pool = start(workers, function)
     try:
-        waiting.submit(pool.submit, int)  # the first process starts while Dask is imported
-        compute = _with_dask(function, threads)
         while True:
             window.extend(_Task(chunk) for chunk in islice(chunks, AHEAD * workers - len(window)))
             if not window:
                 return
-            for task in window:
-                if task.is_lost():
-                    task.future = waiting.submit(compute, task.chunk, pool)
-            assert window[0].future is not None
             try:
-                result = window[0].future.result()
+                for task in window:
+                    task.future = task.future or pool.submit(function, task.chunk)
+                result = window[0].result(pool)
             except BrokenProcessPool:
                 failures += 1
                 if failures > ALLOWED_FAILURES:
@@ -103,36 +105,17 @@ def _map_locally(
                         f"worker processes were ended by the system, {failures} times with nothing done between, "
                         "most likely for want of memory"
                     ) from None
-                wait([task.future for task in window if task.future])
                 pool.shutdown()
-                pool = start()
+                for task in window:
+                    if not task.is_done():
+                        task.future = None
+                pool = start(workers, function)
                 continue
             window.popleft()
             failures = 0
             yield result
     finally:
         pool.shutdown(cancel_futures=True)
-        waiting.shutdown(cancel_futures=True)
-
-
-def _with_dask(function: Callable[[T], R], threads: bool) -> Callable[[T, Executor], R]:
-    """`function`, computed by Dask on a pool of threads or processes.
-
-    Dask gives the results of a graph when it is done with all of it: here each chunk is a graph, and a thread waits.
-    """
-    import dask  # not at the top: a few images do without
-    import dask.multiprocessing
-    import dask.threaded
-
-    # Not by their names, for which Dask imports `distributed`: that takes longer than all the rest.
-    get = dask.threaded.get if threads else dask.multiprocessing.get
-
-    def compute(chunk: T, pool: Executor) -> R:
-        task = dask.delayed(partial(function, chunk), pure=False, traverse=False)()
-        (result,) = dask.compute(task, scheduler=get, pool=pool, optimize_graph=False)
-        return result
-
-    return compute
 
 
 def _start_threads(workers: int, function: Callable) -> Executor:
@@ -142,8 +125,11 @@ def _start_threads(workers: int, function: Callable) -> Executor:
 def _start_processes(workers: int, function: Callable) -> Executor:
     # Not fork: this process may have threads. The server imports what the function needs once, for all workers.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["dask.multiprocessing", getattr(function, "func", function).__module__])
-    return ProcessPoolExecutor(workers, context, initializer=_leave_interrupts_to_parent)
+    context.set_forkserver_preload([getattr(function, "func", function).__module__])
+    pool = ProcessPoolExecutor(workers, context, initializer=_leave_interrupts_to_parent)
+    # All start now: Python 3.11 waits for ever for one that starts while another one dies.
+    wait([pool.submit(time.sleep, START_SECONDS) for _ in range(workers)])
+    return pool
 
 
 def _leave_interrupts_to_parent() -> None:

@@ -6,9 +6,6 @@ import os
 import threading
 from pathlib import Path
 
-import dask
-import dask.multiprocessing
-import dask.threaded
 import pytest
 
 from stages.lib.terminal import UserError
@@ -70,19 +67,6 @@ def test_an_error_of_a_task_is_raised_here_as_it_was(threads):
     with pytest.raises(OSError, match=r"^\[Errno 28\] No space left on device$") as raised:
         list(ordered_map(fail, range(9), workers=2, threads=threads))
     assert raised.value.errno == errno.ENOSPC
-
-
-@pytest.mark.parametrize("threads", [False, True])
-def test_dask_computes_each_chunk(threads, monkeypatch):
-    schedulers, compute = [], dask.compute
-
-    def watched(*tasks, **how):
-        schedulers.append(how["scheduler"])
-        return compute(*tasks, **how)
-
-    monkeypatch.setattr(dask, "compute", watched)
-    assert list(ordered_map(square, range(9), workers=2, threads=threads)) == [number**2 for number in range(9)]
-    assert schedulers == [dask.threaded.get if threads else dask.multiprocessing.get] * 9
 
 
 @pytest.mark.parametrize("threads", [False, True])
