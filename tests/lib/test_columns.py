@@ -1,5 +1,7 @@
 """Columns of numbers on the disk."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -36,7 +38,7 @@ def test_what_was_mapped_stays_and_cannot_be_written():
 @pytest.mark.parametrize("count", [3, 100_000])
 def test_a_full_disk_is_one_sentence(count):
     column = Column("i8")
-    with open("/dev/full", "wb", buffering=0) as full:  # noqa: PTH123
+    with Path("/dev/full").open("wb", buffering=0) as full:
         column._file = full
         with pytest.raises(UserError, match=r"has no space for the list of images .*: free some, or set TMPDIR"):
             column.extend(np.arange(count))

@@ -4,12 +4,14 @@ import errno
 import multiprocessing
 import os
 import threading
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
 
 from stages.lib.terminal import UserError
-from stages.lib.workers import ordered_map
+from stages.lib.workers import _map_in_pool, ordered_map
 
 
 def square(number: int) -> int:
@@ -88,3 +90,20 @@ def test_a_worker_that_is_killed_costs_its_tasks_only(tmp_path):
 def test_workers_that_are_killed_again_and_again_are_one_sentence():
     with pytest.raises(UserError, match="ended by the system"):
         list(ordered_map(end_process, range(3), workers=2))
+
+
+class Forgetful(Executor):
+    """Takes a task that it never ends, and has broken then."""
+
+    broken = False
+
+    def submit(self, function, /, *args, **kwargs):
+        if self.broken:
+            raise BrokenProcessPool
+        self.broken = True
+        return Future()
+
+
+def test_a_task_that_a_broken_pool_forgot_is_done_by_the_next():
+    pools = iter([Forgetful(), ThreadPoolExecutor(1)])
+    assert list(_map_in_pool(square, [7], 1, lambda workers, function: next(pools))) == [49]
