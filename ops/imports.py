@@ -27,7 +27,7 @@ SHAPING = {
     "tensorflow": "tensorflow",
 }
 # These read, check or report: what they hand on does not depend on their version.
-NOT_SHAPING = {"distributed", "pooch", "psutil", "pydantic", "requests", "tqdm", "yaml"}
+NOT_SHAPING = {"dask", "distributed", "pooch", "psutil", "pydantic", "requests", "tqdm", "yaml"}
 
 
 @dataclass

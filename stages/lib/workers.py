@@ -1,30 +1,27 @@
-"""Maps a function over chunks in processes of this machine or of a Dask cluster: results in order, memory bounded.
+"""Maps a function over chunks with Dask, on this machine or a cluster: results in order, memory bounded.
 
-Where it runs is no param: DASK_SCHEDULER_ADDRESS, as Dask's own programs read it, names a cluster. The results are the
-same everywhere, and a process that dies costs its tasks only: they are done again.
+Where it runs is no param: DASK_SCHEDULER_ADDRESS, as Dask's own programs read it, names a cluster; without it Dask's
+scheduler for the threads of one machine is used, each of which has a process. The results are the same everywhere, and
+a process that dies costs its tasks only: they are done again.
 """
 
-import multiprocessing
 import os
-import signal
 import tempfile
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Generic, TypeVar
+from queue import SimpleQueue
+from typing import TypeVar
 
-from stages.lib.terminal import UserError
+from stages.lib.processes import Process
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 AHEAD = 3  # chunks in flight for each worker
-START_SECONDS, LOOK_SECONDS = 0.02, 1.0  # that a process has to start, at least; between two looks at the pool
-ALLOWED_FAILURES = 3  # of the pool of processes, one after the other and without a result between them
 
 
 def available_cores() -> int:
@@ -55,7 +52,7 @@ def ordered_map(
     """
     address = os.environ.get("DASK_SCHEDULER_ADDRESS")
     if workers is None and address:
-        from stages.lib.cluster import map_on_cluster  # Dask takes a second to import
+        from stages.lib.cluster import map_on_cluster
 
         yield from map_on_cluster(function, chunks, address)
         return
@@ -63,74 +60,60 @@ def ordered_map(
     if workers == 1:
         yield from map(function, chunks)
         return
-    yield from _map_in_pool(function, chunks, workers, _start_threads if threads else _start_processes)
+    yield from _map_locally(function, chunks, workers, threads)
 
 
-class _Task(Generic[T, R]):
-    def __init__(self, chunk: T):
-        self.chunk = chunk
-        self.future: Future[R] | None = None
-
-    def result(self, pool: Executor) -> R:
-        """Raises BrokenProcessPool when the processes of the pool have ended, also when nobody told this task."""
-        assert self.future is not None
-        while not self.future.done():
-            if not wait([self.future], LOOK_SECONDS).done:
-                pool.submit(int)
-        return self.future.result()
-
-    def is_done(self) -> bool:
-        return self.future is not None and self.future.done() and self.future.exception() is None
-
-
-def _map_in_pool(
-    function: Callable[[T], R], chunks: Iterable[T], workers: int, start: Callable[[int, Callable], Executor]
+def _map_locally(
+    function: Callable[[T], R], chunks: Iterable[T], workers: int, threads: bool
 ) -> Generator[R, None, None]:
-    chunks, failures = iter(chunks), 0
-    window: deque[_Task[T, R]] = deque()
-    pool = start(workers, function)
+    """Dask computes batches of as many chunks as there are workers. It gives the results of a graph when it is done
+    with all of it: so two batches are computed, each by a thread that waits, while those of a third are taken."""
+    chunks, window = iter(chunks), deque[Future[tuple[R, ...]]]()
+    pool, waiting = ThreadPoolExecutor(workers), ThreadPoolExecutor(AHEAD - 1)
+    processes = [] if threads else [Process(getattr(function, "func", function).__module__) for _ in range(workers)]
+    run = function if threads else _in_processes(function, processes)
     try:
+        for process in processes:
+            pool.submit(process.start)  # while Dask is imported
+        compute = _with_dask(run, pool)
         while True:
-            window.extend(_Task(chunk) for chunk in islice(chunks, AHEAD * workers - len(window)))
+            while len(window) < AHEAD - 1 and (batch := list(islice(chunks, workers))):
+                window.append(waiting.submit(compute, batch))
             if not window:
                 return
-            try:
-                for task in window:
-                    task.future = task.future or pool.submit(function, task.chunk)
-                result = window[0].result(pool)
-            except BrokenProcessPool:
-                failures += 1
-                if failures > ALLOWED_FAILURES:
-                    raise UserError(
-                        f"worker processes were ended by the system, {failures} times with nothing done between, "
-                        "most likely for want of memory"
-                    ) from None
-                pool.shutdown()
-                for task in window:
-                    if not task.is_done():
-                        task.future = None
-                pool = start(workers, function)
-                continue
-            window.popleft()
-            failures = 0
-            yield result
+            yield from window.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.end()
+        waiting.shutdown()
+        pool.shutdown()
 
 
-def _start_threads(workers: int, function: Callable) -> Executor:
-    return ThreadPoolExecutor(workers)
+def _in_processes(function: Callable[[T], R], processes: Iterable[Process]) -> Callable[[T], R]:
+    """`function`, called in whichever process is idle."""
+    idle = SimpleQueue[Process]()
+    for process in processes:
+        idle.put(process)
+
+    def run(chunk: T) -> R:
+        process = idle.get()
+        try:
+            return process.call(function, chunk)
+        finally:
+            idle.put(process)
+
+    return run
 
 
-def _start_processes(workers: int, function: Callable) -> Executor:
-    # Not fork: this process may have threads. The server imports what the function needs once, for all workers.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([getattr(function, "func", function).__module__])
-    pool = ProcessPoolExecutor(workers, context, initializer=_leave_interrupts_to_parent)
-    # All start now: Python 3.11 waits for ever for one that starts while another one dies.
-    wait([pool.submit(time.sleep, START_SECONDS) for _ in range(workers)])
-    return pool
+def _with_dask(function: Callable[[T], R], pool: ThreadPoolExecutor) -> Callable[[list[T]], tuple[R, ...]]:
+    """Maps `function` over the chunks of a batch with Dask, which needs no server for the threads of `pool`."""
+    import dask.threaded  # not at the top: a few images need none of it
 
+    def compute(batch: list[T]) -> tuple[R, ...]:
+        # The chunk is bound, lest Dask look for tasks in the lists that it may be made of. The scheduler is not given
+        # by its name, for which Dask imports `distributed`: that takes longer than all the rest.
+        tasks = [dask.delayed(partial(function, chunk), pure=False, traverse=False)() for chunk in batch]
+        return dask.compute(*tasks, scheduler=dask.threaded.get, pool=pool, optimize_graph=False)
 
-def _leave_interrupts_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return compute

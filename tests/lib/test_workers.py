@@ -4,14 +4,12 @@ import errno
 import multiprocessing
 import os
 import threading
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
 
 from stages.lib.terminal import UserError
-from stages.lib.workers import _map_in_pool, ordered_map
+from stages.lib.workers import ordered_map
 
 
 def square(number: int) -> int:
@@ -60,6 +58,38 @@ def test_threads_are_of_this_process():
     assert threading.get_ident() not in {thread for _, thread in found}
 
 
+@pytest.mark.parametrize("threads", [False, True])
+def test_dask_runs_the_tasks(threads, monkeypatch):
+    import dask.threaded
+
+    get, tasks = dask.threaded.get, 0
+
+    def count(graph, keys, **settings):
+        nonlocal tasks
+        tasks += len(keys)
+        return get(graph, keys, **settings)
+
+    monkeypatch.setattr(dask.threaded, "get", count)
+    assert list(ordered_map(square, range(9), workers=2, threads=threads)) == [number**2 for number in range(9)]
+    assert tasks == 9
+
+
+def test_chunks_that_are_lists_arrive_as_they_are():
+    chunks = [[("a", 1), ("b", [2])], [], [("c", 3)]]
+    assert list(ordered_map(repr, chunks, workers=2)) == [repr(chunk) for chunk in chunks]
+
+
+def test_an_error_of_the_chunks_is_raised_and_leaves_nothing():
+    def numbers():
+        yield from range(5)
+        raise ValueError("the archive is cut off")
+
+    processes = {*multiprocessing.active_children()}
+    with pytest.raises(ValueError, match="the archive is cut off"):
+        list(ordered_map(square, numbers(), workers=2))
+    assert {*multiprocessing.active_children()} == processes
+
+
 def test_one_worker_is_this_process():
     assert list(ordered_map(lambda _: os.getpid(), [0], workers=1)) == [os.getpid()]
 
@@ -90,20 +120,3 @@ def test_a_worker_that_is_killed_costs_its_tasks_only(tmp_path):
 def test_workers_that_are_killed_again_and_again_are_one_sentence():
     with pytest.raises(UserError, match="ended by the system"):
         list(ordered_map(end_process, range(3), workers=2))
-
-
-class Forgetful(Executor):
-    """Takes a task that it never ends, and has broken then."""
-
-    broken = False
-
-    def submit(self, function, /, *args, **kwargs):
-        if self.broken:
-            raise BrokenProcessPool
-        self.broken = True
-        return Future()
-
-
-def test_a_task_that_a_broken_pool_forgot_is_done_by_the_next():
-    pools = iter([Forgetful(), ThreadPoolExecutor(1)])
-    assert list(_map_in_pool(square, [7], 1, lambda workers, function: next(pools))) == [49]
