@@ -17,6 +17,7 @@ epoch of the classifier over all images: what counts is their memory.
 import argparse
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -95,6 +96,7 @@ def measure(arguments: Sequence[str], project: Path) -> Cost:
         [sys.executable, *arguments], cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
         family = {process.pid: psutil.Process(process.pid)}
+        ends = os.pidfd_open(process.pid)
         while process.poll() is None:
             if time.perf_counter() - looked > LOOK_FOR_CHILDREN:
                 with suppress(psutil.NoSuchProcess):
@@ -107,8 +109,9 @@ def measure(arguments: Sequence[str], project: Path) -> Cost:
                     with_files[pid] = max(with_files.get(pid, 0), high_water)
                     times = member.cpu_times()
                     cpu[pid] = max(cpu.get(pid, 0.0), times.user + times.system)
-            time.sleep(LOOK)
+            select.select([ends], [], [], LOOK)
         seconds = time.perf_counter() - start
+        os.close(ends)
         assert process.stdout is not None
         if process.returncode:
             raise UserError(f"{' '.join(arguments)} failed: {process.stdout.read().decode(errors='replace')}")
@@ -159,7 +162,8 @@ def tell(part: str, count: int, repeat: int, cost: Cost) -> None:
 
 
 def table(costs: dict[str, dict[int, Cost]]) -> list[dict[str, Any]]:
-    """A row for each part and count. `more`: what an image more costs; `ratio`: that over what one more cost before."""
+    """A row for each part and count. `more`: what an image more costs; `ratio`: that over what one more cost before, or
+    None when that was nothing."""
     rows: list[dict[str, Any]] = []
     for part, by_count in costs.items():
         before: dict[str, Any] | None = None
@@ -169,7 +173,8 @@ def table(costs: dict[str, dict[int, Cost]]) -> list[dict[str, Any]]:
                 more = {name: (row[name] - before[name]) / (count - before["images"]) for name in PER_IMAGE}
                 row["more"] = more
                 if "more" in before:
-                    row["ratio"] = {name: value / before["more"][name] for name, value in more.items()}
+                    earlier = before["more"]
+                    row["ratio"] = {name: more[name] / earlier[name] if earlier[name] > 0 else None for name in more}
             rows.append(row)
             before = row
     return rows
@@ -185,7 +190,8 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
         line = f"{row['part']:18} {row['images']:10,} {row['seconds']:7.2f} {row['cpu_seconds']:7.2f}"
         line += f" {row['bytes'] / 2**20:6,.0f} {row['bytes_with_files'] / 2**20:10,.0f}"
         for name, unit in zip(PER_IMAGE, (1e6, 1e6, 1), strict=True) if "more" in row else ():
-            line += f" {row['more'][name] * unit:8.1f} " + (f"{row['ratio'][name]:8.2f}" if "ratio" in row else " " * 8)
+            ratio = row["ratio"][name] if "ratio" in row else None
+            line += f" {row['more'][name] * unit:8.1f} " + (f"{ratio:8.2f}" if ratio is not None else " " * 8)
         print(line)
     largest = max(row["bytes_with_files"] for row in rows if row["part"] in PARTS)
     print(f"most memory, with files: {largest / 2**30:.2f} GiB, {'below' if largest < LIMIT else 'NOT below'} 2 GiB")

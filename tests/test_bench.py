@@ -151,3 +151,5 @@ def test_what_an_image_more_costs_is_told_from_count_to_count():
     assert rows[1]["more"] == {"seconds": 0.1, "cpu_seconds": 0.2, "bytes": 20}
     assert rows[2]["ratio"] == pytest.approx({"seconds": 1.5, "cpu_seconds": 1, "bytes": 0.5})
     assert [row["bytes_with_files"] for row in rows] == [900, 900, 1000]
+    nothing_more = table({"ingest": {10: Cost(1, 1, 100, 900), 20: Cost(1, 0.9, 100, 900), 40: Cost(2, 2, 300, 900)}})
+    assert nothing_more[2]["ratio"] == {"seconds": None, "cpu_seconds": None, "bytes": None}
