@@ -181,10 +181,12 @@ def test_the_discriminator_is_told_how_much_a_batch_varies(arch):
     images = random.uniform(-1, 1, (4, 16, 16, 1)).astype(np.float32)
     others = np.concatenate([images[:1], np.repeat(images[:1], 3, axis=0)])
     labels = np.zeros(4, np.int32)
+    keras.utils.set_random_seed(0)
     for told in (False, True):
         discriminator = build_discriminator(arch, (16, 16, 1), 3, 8, True, minibatch_std=told)
         first = [discriminator([batch, labels]).numpy()[0] for batch in (images, others)]
-        assert (abs(first[0] - first[1]) > 1e-6) == told
+        # Not an absolute bound: an untrained dcgan answers with some 1e-3.
+        assert (abs(first[0] - first[1]) > 1e-5 * abs(first[0])) == told
 
 
 def test_the_deviation_within_a_batch_is_the_mean_over_places_and_filters():
