@@ -31,16 +31,16 @@ from bench.classifier_runs import preset
 from bench.common import RESULTS, machine
 from bench.generator_runs import load as load_generator
 from bench.images import Images, read_images
-from stages.augment import operations
-from stages.lib import terminal
-from stages.lib.augmentations import augment
-from stages.lib.classification_metrics import accuracy
-from stages.lib.figures import COLOURS, panel_axes
-from stages.lib.generation import draw_latents, generate
-from stages.lib.runtime import seed_everything, tf
-from stages.lib.training import steps_per_epoch, train
-from stages.train_cnn import build_step as build_classifier_step
-from stages.train_gan import build_step as build_generator_step
+from stages.augment import recipe
+from stages.augmentation.operations import augment
+from stages.classifier.training import build_step as build_classifier_step
+from stages.drawing.plots import COLOURS, panel_axes
+from stages.generator.sampling import draw_latents, generate
+from stages.generator.training import build_step as build_generator_step
+from stages.running import terminal
+from stages.training.loop import steps_per_epoch, train
+from stages.training.scores import accuracy
+from stages.training.tensorflow import seed_everything, tf
 
 KINDS = ("none", "classical", "generated", "both")
 GENERATOR_STEPS, CLASSIFIER_STEPS, VIEWS = 3000, 1500, 8
@@ -66,7 +66,7 @@ def generated_views(images: Images, per_class: int, seed: int) -> list[np.ndarra
         "steps": params.steps,
         "report_every": params.steps,
     }
-    for _ in train(step, lambda epoch: shards, labels, seed=seed, what="gan", blame="gan.lr", **options):
+    for _ in train(step, lambda epoch: shards, labels, seed=seed, label="gan", divergence_hint="gan.lr", **options):
         pass
     latents = draw_latents(VIEWS * len(labels), params.latent_dim, seed).reshape(VIEWS, len(labels), -1)
     return [generate(step.averaged.model, each, labels) for each in latents]
@@ -74,7 +74,7 @@ def generated_views(images: Images, per_class: int, seed: int) -> list[np.ndarra
 
 def train_classifier(images: Images, made: Sequence[np.ndarray], kind: str, seed: int) -> float:
     augmentation, params = load_classifier(preset("fashion_mnist") | {"cnn.batch_size": 128, "cnn.lr": 8e-3})
-    chosen = list(operations(augmentation).values()) if kind in ("classical", "both") else []
+    chosen = [make() for make in recipe(augmentation).values()] if kind in ("classical", "both") else []
 
     def view(epoch: int) -> list[np.ndarray]:
         shown = [images.train]
@@ -93,7 +93,7 @@ def train_classifier(images: Images, made: Sequence[np.ndarray], kind: str, seed
         "steps": planned.epochs * per_epoch,
         "report_every": CLASSIFIER_STEPS,
     }
-    for _ in train(step, view, labels, seed=seed, what=f"cnn, {kind}", blame="cnn.lr", **options):
+    for _ in train(step, view, labels, seed=seed, label=f"cnn, {kind}", divergence_hint="cnn.lr", **options):
         pass
     return accuracy(step.averaged.model.predict(images.test, batch_size=512, verbose=0), images.test_labels)
 

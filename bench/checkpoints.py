@@ -10,13 +10,14 @@ import statistics
 import time
 from pathlib import Path
 
-from stages.lib import checkpoints
-from stages.lib.checkpoints import Checkpoint
-from stages.lib.dataset import open_shards, read_classes, read_labels
-from stages.lib.params import load_params
-from stages.lib.runtime import seed_everything
-from stages.lib.training import train
-from stages.train_gan import GanParams, build_step
+from stages.core.dataset import open_shards, read_classes, read_labels
+from stages.core.params import load_params
+from stages.generator.training import build_step
+from stages.train_gan import GanParams
+from stages.training import checkpoints
+from stages.training.checkpoints import Checkpoint
+from stages.training.loop import train
+from stages.training.tensorflow import seed_everything
 
 DATA = Path("data/ingest")
 STEPS, REPETITIONS, SECONDS = 256, 3, 1.0
@@ -49,8 +50,8 @@ def seconds_per_step(params: GanParams, interval: float | None) -> tuple[float, 
             steps=64 + STEPS,
             report_every=64,
             seed=0,
-            what="gan",
-            blame="",
+            label="gan",
+            divergence_hint="",
             checkpoint=checkpoint,
         )
         for _ in reports:

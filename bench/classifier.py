@@ -21,8 +21,8 @@ from typing import Any
 from bench.classifier_runs import measure_peak, preset, train_article, train_recipe
 from bench.common import RESULTS, in_new_process, machine, summary
 from bench.images import Images, read_images
-from stages.lib import terminal
-from stages.lib.figures import panel_axes
+from stages.drawing.plots import panel_axes
+from stages.running import terminal
 
 COLOURS = ["#d1495b", "#1f77b4", "#17a2b8", "#3c9d6b", "#8a6fb3", "#e0a030"]
 EPOCHS = 10  # of the tutorials' code

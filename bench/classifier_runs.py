@@ -13,15 +13,16 @@ from bench import article
 from bench.common import ROOT
 from bench.images import Images
 from bench.peak import convolution_seconds, flops_per_image
-from stages.augment import AugmentParams, operations
-from stages.lib.augmentations import augment
-from stages.lib.classification_metrics import accuracy
-from stages.lib.classifiers import build_classifier
-from stages.lib.network_files import copy_in_float32
-from stages.lib.runtime import compute_dtype, seed_everything
-from stages.lib.training import steps_per_epoch, train
-from stages.lib.view_averaging import average_over_views
-from stages.train_cnn import CnnParams, build_network, build_step
+from stages.augment import AugmentParams, recipe
+from stages.augmentation.operations import augment
+from stages.classifier.base.networks import build_classifier
+from stages.classifier.training import build_network, build_step
+from stages.classifier.view_averaging import average_over_views
+from stages.train_cnn import CnnParams
+from stages.training.loop import steps_per_epoch, train
+from stages.training.network_files import copy_in_float32
+from stages.training.scores import accuracy
+from stages.training.tensorflow import compute_dtype, seed_everything
 
 SPEED_STEPS, SPARE = 48, 0.97  # steps from which the speed is known; share of the time that is planned for
 
@@ -78,7 +79,7 @@ def train_recipe(images: Images, seed: int, overrides: Overrides, seconds: float
 def _training(images: Images, seed: int, overrides: Overrides):
     """The step, its params, and the reports of the training, one an epoch."""
     augmentation, params = load(overrides)
-    chosen = list(operations(augmentation).values())
+    chosen = [make() for make in recipe(augmentation).values()]
     kept: dict[int, list[np.ndarray]] = {}
 
     def view(epoch: int) -> list[np.ndarray]:
@@ -99,8 +100,8 @@ def _training(images: Images, seed: int, overrides: Overrides):
         steps=params.epochs * per_epoch,
         report_every=per_epoch,
         seed=seed,
-        what="train cnn",
-        blame="lower cnn.lr",
+        label="train cnn",
+        divergence_hint="lower cnn.lr",
     )
     return step, params, reports
 

@@ -19,19 +19,27 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ops.drift import POLICY, DriftParams, Embedded, find_drift
-from ops.drift_report import Finding
-from ops.profile import MAX_FEATURES, Profile, all_statistics, balanced, bin_edges, count, observe, statistic_names
-from stages.ingest import write_shards
-from stages.lib import terminal
-from stages.lib.classification_metrics import wilson_interval
-from stages.lib.network_files import save_network
-from stages.lib.params import load_params
-from stages.lib.reference_space import ReferenceSpace
-from stages.lib.reference_training import ReferenceTraining
-from stages.lib.sources import open_source
-from stages.lib.splits import Splitter
-from stages.lib.survey import limited, survey
+from ops.drift.findings import POLICY, DriftParams, Embedded, Finding, find_drift
+from ops.drift.profile import (
+    MAX_FEATURES,
+    Profile,
+    all_statistics,
+    balanced,
+    bin_edges,
+    count,
+    observe,
+    statistic_names,
+)
+from stages.core.params import load_params
+from stages.evaluation.classifier.scores import wilson_interval
+from stages.ingestion.shards import write_shards
+from stages.ingestion.sources import open_source
+from stages.ingestion.splits import Splitter
+from stages.ingestion.survey import limited, survey
+from stages.reference_network.features import ReferenceSpace
+from stages.reference_network.training import ReferenceTraining
+from stages.running import terminal
+from stages.training.network_files import save_network
 
 Change = Callable[[np.ndarray], np.ndarray]  # of images uint8 [n, height, width, channels]
 

@@ -11,8 +11,11 @@ from functools import partial
 
 import numpy as np
 
-from ops import gate
-from stages.lib.classification_metrics import softmax, wilson_interval
+from ops.promote.gate.classifiers import compare_classifiers
+from ops.promote.gate.generators import Generated, compare_generators
+from ops.promote.gate.policy import classifier_policy, generator_policy
+from stages.evaluation.classifier.scores import wilson_interval
+from stages.training.scores import softmax
 
 CLASSES = [f"class {k}" for k in range(10)]
 # Signal of each class against noise of deviation 1. Recalls are then 0.96, 0.98, 0.84, 0.91, 0.87, 0.97, 0.70, 0.97,
@@ -56,7 +59,7 @@ def generators(random: np.random.Generator, count: int, error: float, candidate_
         return centres[of] + random.standard_normal((count, 16)) + moved * shift
 
     sides = [
-        gate.Generated(images(labels, moved), random.random(count) < 0.96)
+        Generated(images(labels, moved), random.random(count) < 0.96)
         for moved in (error, -candidate_error if opposite else candidate_error)
     ]
     return sides[0], sides[1], images(random.integers(0, 10, count), 0.0)
@@ -64,20 +67,20 @@ def generators(random: np.random.Generator, count: int, error: float, candidate_
 
 def promoted_classifiers(cases: int, count: int, gain: float = 0.0, own: float = OWN) -> int:
     """How many of `cases` simulated candidates are promoted."""
-    policy, promoted = gate.classifier_policy(), 0
+    policy, promoted = classifier_policy(), 0
     for case in range(cases):
         champion, candidate, labels = classifiers(np.random.default_rng([case, count]), count, gain, own)
-        promoted += gate.compare_classifiers(champion, candidate, labels, CLASSES, policy).promote
+        promoted += compare_classifiers(champion, candidate, labels, CLASSES, policy).promote
     return promoted
 
 
 def promoted_generators(cases: int, count: int, error: float, candidate_error: float, opposite: bool = False) -> int:
     """How many of `cases` simulated candidates are promoted."""
-    policy, promoted = gate.generator_policy(), 0
+    policy, promoted = generator_policy(), 0
     for case in range(cases):
         random = np.random.default_rng([case, count])
         champion, candidate, real = generators(random, count, error, candidate_error, opposite)
-        promoted += gate.compare_generators(champion, candidate, real, policy).promote
+        promoted += compare_generators(champion, candidate, real, policy).promote
     return promoted
 
 

@@ -24,8 +24,8 @@ import numpy as np
 from bench.common import RESULTS, in_new_process, machine
 from bench.generator_runs import Ruler, train_copied, train_ours, train_reference
 from bench.images import Images, read_images
-from stages.lib import terminal
-from stages.lib.pictures import image_grid
+from stages.drawing.grids import image_grid
+from stages.running import terminal
 
 OURS: dict[str, dict[str, Any]] = {
     "default": {},

@@ -12,15 +12,17 @@ import yaml
 from bench.common import ROOT
 from bench.images import Images
 from bench.peak import convolution_seconds
-from stages.lib.classification_metrics import accuracy
-from stages.lib.generation import draw_latents, generate
-from stages.lib.generative_metrics import frechet_distance, kernel_distance, precision_and_recall
-from stages.lib.network_files import save_network
-from stages.lib.reference_space import ReferenceSpace
-from stages.lib.reference_training import ReferenceTraining
-from stages.lib.runtime import seed_everything
-from stages.lib.training import train
-from stages.train_gan import GanParams, build_step
+from stages.evaluation.generator.distances import kernel_distance_over_subsets, precision_and_recall
+from stages.generator.distances import frechet_distance
+from stages.generator.sampling import draw_latents, generate
+from stages.generator.training import build_step
+from stages.reference_network.features import ReferenceSpace
+from stages.reference_network.training import ReferenceTraining
+from stages.train_gan import GanParams
+from stages.training.loop import train
+from stages.training.network_files import save_network
+from stages.training.scores import accuracy
+from stages.training.tensorflow import seed_everything
 
 COUNT = 10_000  # generated images, and as many of the train and the test images
 SHOWN = 12  # pictures of each class
@@ -64,7 +66,7 @@ class Ruler:
         return self._closeness(features) | {"label_accuracy": accuracy(probabilities, self.labels)}
 
     def _closeness(self, features: np.ndarray) -> dict[str, float]:
-        kid, error = kernel_distance(features, self.real, subsets=50, subset_size=1000, seed=0)
+        kid, error = kernel_distance_over_subsets(features, self.real, subsets=50, subset_size=1000, seed=0)
         precision, recall = precision_and_recall(self.real, features)
         distance = frechet_distance(features, self.real)
         return {"fd": distance, "kid": kid, "kid_error": error, "precision": precision, "recall": recall}
@@ -104,7 +106,9 @@ def train_ours(
         planned = params.model_copy(update={"steps": steps})
         step = build_step(planned, shape, 10)
         options: dict[str, Any] = {"batch_size": params.batch_size, "steps": steps, "report_every": every, "seed": seed}
-        return step, train(step, lambda epoch: [images.train], labels, what="train gan", blame="gan.lr", **options)
+        return step, train(
+            step, lambda epoch: [images.train], labels, label="train gan", divergence_hint="gan.lr", **options
+        )
 
     seed_everything(seed)
     start = time.perf_counter()

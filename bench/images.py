@@ -7,7 +7,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from stages.lib.terminal import UserError
+from stages.running.terminal import UserError
 
 
 class Images(NamedTuple):

@@ -16,7 +16,7 @@ import time
 import zipfile
 from pathlib import Path
 
-from stages.lib.terminal import UserError, run_stage
+from stages.running.terminal import UserError, run_stage
 
 REPEATS = 3
 ARCHIVE = Path("data/raw/fashion_mnist.zip")
@@ -26,8 +26,9 @@ def time_ingest(folder: Path) -> tuple[int, float]:
     """Images, and seconds from the path of the folder to shards and manifest."""
     import pandas  # noqa: F401 - pyarrow imports it on its first conversion
 
-    from stages.ingest import IngestParams, ingest, open_source
-    from stages.lib.params import load_params
+    from stages.core.params import load_params
+    from stages.ingest import IngestParams, ingest
+    from stages.ingestion.sources import open_source
 
     params = load_params(IngestParams, "ingest").model_copy(update={"image_size": None, "limit_per_class": None})
     with tempfile.TemporaryDirectory() as output:

@@ -3,7 +3,7 @@
 import statistics
 import time
 
-from stages.lib.runtime import keras, tf
+from stages.training.tensorflow import keras, tf
 
 REPEATS, CALLS = 5, 20
 

@@ -10,8 +10,8 @@ added up: mapped files, such as shards, the system takes from a process when it 
 (VmHWM): at least the peak of the whole tree. Of both the highest of the repetitions. Per image is what each image more
 costs, from one count to the next. Writes bench/results/scale.json. The disk must hold (2 + views) KB for each image.
 
-`--training` runs the stages from `reference` to `evaluate` as well, once each, with small networks and few steps but an
-epoch of the classifier over all images: what counts is their memory.
+`--training` runs the stages from `reference` to `evaluate_gan` as well, once each, with small networks and few steps
+but an epoch of the classifier over all images: what counts is their memory.
 """
 
 import argparse
@@ -35,20 +35,21 @@ import psutil
 import yaml
 
 from bench.common import RESULTS, ROOT, copy_pipeline, machine
-from stages.lib.terminal import UserError, run_stage
+from stages.running.terminal import UserError, run_stage
 
 COUNTS, REPEATS, VIEWS = [10_000, 100_000, 1_000_000], 3, 4
 FEW, REPEATS_OF_FEW = 100_000, 7  # so many images are quick, and more easily disturbed
-READ = "from stages.lib.tables import read_data_set; read_data_set('data/ingest')"
+READ = "from stages.validation.tables import read_data_set; read_data_set('data/ingest')"
 # Worker processes for the smaller sets too, or it would be their start that an image more costs.
-AUGMENT = "from stages import augment; augment.SMALL = 0; augment.main()"
+AUGMENT = "from stages import augment; from stages.augmentation import views; views.SMALL = 0; augment.main()"
 PARTS = {"ingest": ["-m", "stages.ingest"], "validate, reading": ["-c", READ], "augment": ["-c", AUGMENT]}
-STAGES = ("reference", "train_cnn", "train_gan", "evaluate")
+STAGES = ("reference", "train_cnn", "train_gan", "evaluate_cnn", "evaluate_gan")
 BRIEF: dict[str, dict[str, Any]] = {
     "reference": {"steps": 20},
     "cnn": {"width": 4, "epochs": 1, "batch_size": 512},
     "gan": {"width": 4, "steps": 20, "evaluate_every": 20},
-    "evaluate": {"resamples": 100, "cas_steps": 20, "label_steps": 10},
+    "evaluate_cnn": {"resamples": 100, "label_steps": 10},
+    "evaluate_gan": {"cas_steps": 20},
 }
 LIMIT = 2 * 2**30  # bytes that the largest set may take
 PER_IMAGE = ("seconds", "cpu_seconds", "bytes")
@@ -203,7 +204,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--views", type=int, default=VIEWS)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where the images go")
-    parser.add_argument("--training", action="store_true", help="the stages from `reference` to `evaluate`, too")
+    parser.add_argument("--training", action="store_true", help="the stages from `reference` to `evaluate_gan`, too")
     given = parser.parse_args()
     rows = table(measure_all(sorted(given.counts), given.repeats, given.views, given.folder, given.training))
     show(rows)

@@ -24,7 +24,7 @@ from pathlib import Path
 import yaml
 
 from bench.common import ROOT, copy_pipeline
-from stages.lib.terminal import UserError, run_stage
+from stages.running.terminal import UserError, run_stage
 
 FIGURES = ("val_fd", "val_diversity", "val_label_accuracy")
 NEEDED = ("data/ingest", "data/validate", "data/reference")

@@ -4,18 +4,13 @@ Reads the train split of data/ingest, and data/validate/passed. Writes data/augm
 same shards as the train split, image by image, and `before_after.png`.
 """
 
-import shutil
-import tempfile
 from collections.abc import Callable
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from pydantic import Field
 
-from stages.lib import dataset, tracking
-from stages.lib.augmentations import (
+from stages.augmentation.operations import (
     Border,
     Operation,
     brightness,
@@ -25,18 +20,15 @@ from stages.lib.augmentations import (
     noise,
     shift_rotate_zoom,
 )
-from stages.lib.outputs import whole_folder
-from stages.lib.params import Params, load_params
-from stages.lib.pictures import image_grid
-from stages.lib.terminal import Progress, run_stage, say
-from stages.lib.views import ViewShard, write_view_shard
-from stages.lib.workers import ordered_map
+from stages.augmentation.preview import draw_before_after
+from stages.augmentation.views import write_views
+from stages.core.dataset import read_labels, require
+from stages.core.outputs import atomic_folder
+from stages.core.params import Params, load_params
+from stages.running.terminal import run_stage, say
+from stages.running.tracking.record import stage_run
 
-DATA = Path("data/ingest")
-PASSED = Path("data/validate/passed")
-OUTPUT = Path("data/augment")
-SMALL = 2**26  # bytes: written before worker processes would have started
-SHOWN_VIEWS, SHOWN_CLASSES = 8, 20  # in the picture
+DATA, PASSED, OUTPUT = Path("data/ingest"), Path("data/validate/passed"), Path("data/augment")
 
 
 class AugmentParams(Params):
@@ -54,90 +46,39 @@ class AugmentParams(Params):
     seed: int = Field(ge=0, lt=2**32)
 
 
-def recipe(p: AugmentParams) -> dict[str, Callable[[], Operation]]:
-    """What the params ask for, in order; empty when all is off."""
+def recipe(params: AugmentParams) -> dict[str, Callable[[], Operation]]:
+    """Makers of the operations that the params ask for, in order and by name; empty when all is off."""
     chosen: dict[str, Callable[[], Operation]] = {}
-    if p.flip:
-        chosen["flip"] = partial(flip, p.flip)
-    if p.shift or p.rotation or p.zoom:
-        chosen["shift, rotation, zoom"] = partial(shift_rotate_zoom, p.shift, p.rotation, p.zoom, p.border)
-    if p.contrast:
-        chosen["contrast"] = partial(contrast, p.contrast)
-    if p.brightness:
-        chosen["brightness"] = partial(brightness, p.brightness)
-    if p.noise:
-        chosen["noise"] = partial(noise, p.noise)
-    if p.erasing:
-        chosen["erasing"] = partial(erasing, p.erasing, p.erasing_area)
+    if params.flip:
+        chosen["flip"] = partial(flip, params.flip)
+    if params.shift or params.rotation or params.zoom:
+        chosen["shift, rotation, zoom"] = partial(
+            shift_rotate_zoom, params.shift, params.rotation, params.zoom, params.border
+        )
+    if params.contrast:
+        chosen["contrast"] = partial(contrast, params.contrast)
+    if params.brightness:
+        chosen["brightness"] = partial(brightness, params.brightness)
+    if params.noise:
+        chosen["noise"] = partial(noise, params.noise)
+    if params.erasing:
+        chosen["erasing"] = partial(erasing, params.erasing, params.erasing_area)
     return chosen
-
-
-def operations(p: AugmentParams) -> dict[str, Operation]:
-    """The same, ready to be applied."""
-    return {name: make() for name, make in recipe(p).items()}
-
-
-def write_views(params: AugmentParams, output: Path, workers: int | None = None) -> None:
-    """Writes the views of the train split below `output`; the bytes are the same for any workers (see ordered_map)."""
-    shards = dataset.open_shards(DATA, "train")
-    paths = [path.absolute() for path in dataset.shard_paths(DATA, "train")]
-    firsts = np.cumsum([0, *map(len, shards)]).tolist()
-    # Shards are moved to their places from here: what is there is complete.
-    scratch = Path(tempfile.mkdtemp(prefix=".", dir=output)).absolute()
-    tasks = [
-        ViewShard(str(path), str(scratch), first, view)
-        for view in range(params.views)
-        for path, first in zip(paths, firsts, strict=False)
-    ]
-    small = params.views * sum(shard.nbytes for shard in shards) <= SMALL
-    task = partial(write_view_shard, recipe=tuple(recipe(params).values()), seed=params.seed)
-    written = ordered_map(task, tasks, 1 if small else workers)
-    with closing(written), Progress("augment", total=len(tasks), unit="shards") as bar:
-        for (source, _, _, view), path in zip(tasks, written, strict=True):
-            folder = output / f"view-{view:02d}"
-            folder.mkdir(exist_ok=True)
-            Path(path).replace(folder / Path(source).name)
-            bar.advance()
-    shutil.rmtree(scratch)
 
 
 def main() -> None:
     params = load_params(AugmentParams, "augment")
-    dataset.require(PASSED)
-    with tracking.stage_run("augment", params) as run, whole_folder(OUTPUT) as output:
-        labels = dataset.read_labels(DATA, "train")
-        write_views(params, output)
-        draw_before_after(examples(output, labels), output / "before_after.png")
-        run.artifact(output / "before_after.png")
+    require(PASSED)
+    with stage_run("augment", params) as run, atomic_folder(OUTPUT) as folder:
+        labels, chosen = read_labels(DATA, "train"), recipe(params)
+        write_views(DATA, folder, views=params.views, recipe=tuple(chosen.values()), seed=params.seed)
+        draw_before_after(DATA, folder, labels, folder / "before_after.png")
+        run.artifact(folder / "before_after.png")
         run.metrics({"train_images": len(labels), "views": params.views})
-    steps = ", ".join(operations(params)) or "everything off: copies"
+    steps = ", ".join(chosen) or "everything off: copies"
     say(
         f"{params.views} augmented versions of {len(labels)} train images ({steps})",
         f"before and after: {OUTPUT}/before_after.png",
-    )
-
-
-def examples(output: Path, labels: np.ndarray) -> dict[str, list[np.ndarray]]:
-    """For each class, its first train image [height, width, channels] and what became of it in the first views."""
-    folders = [DATA, *sorted(output.glob("view-*"))[:SHOWN_VIEWS]]
-    shown = np.unique(labels)[:SHOWN_CLASSES]
-    first = [int(np.argmax(labels == label)) for label in shown]
-    columns = [dataset.pick(dataset.open_shards(folder, "train"), first) for folder in folders]
-    names = dataset.read_classes(DATA)
-    return {names[label]: [column[row] for column in columns] for row, label in enumerate(shown)}
-
-
-def draw_before_after(rows: dict[str, list[np.ndarray]], path: Path) -> None:
-    """Writes a picture with a row per class: the original, then its augmented versions."""
-    views = len(next(iter(rows.values()))) - 1
-    image_grid(
-        np.stack([image for images in rows.values() for image in images]),
-        path,
-        columns=1 + views,
-        row_labels=list(rows),
-        column_labels=["original", *(f"view {view}" for view in range(views))],
-        tile=72,
-        font_size=11,
     )
 
 

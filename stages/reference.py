@@ -1,10 +1,10 @@
-"""Trains the network whose penultimate layer is the ruler for generated images, and a second one of another seed, which
-tells whether figures hang on the first.
+"""Trains the reference network, in whose features generated images are measured, and a second one with another seed,
+which checks that the scores do not depend on the first.
 
 Reads  data/ingest (train and val), data/validate/passed
 Writes data/reference/: model.keras, second.keras, history.csv (columns of the second: `second_`), metrics.json
 
-Its recipe is fixed and depends on neither `cnn` nor `gan`, so that experiments on those share one ruler.
+Its recipe is fixed and depends on neither `cnn` nor `gan`, so that experiments on those share one reference.
 """
 
 from contextlib import ExitStack
@@ -13,20 +13,22 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from stages.lib import distribution, terminal, tracking
-from stages.lib.checkpoints import Checkpoint
-from stages.lib.classification_metrics import accuracy, softmax
-from stages.lib.classifiers import SMALLEST_SIDE
-from stages.lib.dataset import Images, check_side, open_shards, read_classes, read_labels
-from stages.lib.distribution import output_folder
-from stages.lib.launcher import is_chief
-from stages.lib.network_files import save_network
-from stages.lib.outputs import write_metrics, write_table
-from stages.lib.params import Params, load_params
-from stages.lib.reference_training import ReferenceTraining
+from stages.classifier.base.networks import SMALLEST_SIDE
+from stages.core.dataset import Images, check_side, open_shards, read_classes, read_labels
+from stages.core.outputs import write_metrics, write_table
+from stages.core.params import Params, load_params
+from stages.reference_network.training import ReferenceTraining
+from stages.running.launcher import is_chief
+from stages.running.terminal import run_stage, say
+from stages.running.tracking.record import stage_run
+from stages.training import distribution
+from stages.training.checkpoints import Checkpoint
+from stages.training.network_files import save_network
+from stages.training.reports import History
+from stages.training.scores import accuracy, softmax
 
 DATA, OUTPUT = Path("data/ingest"), Path("data/reference")
-FILES = {"": "model.keras", "second_": "second.keras"}  # by the prefix of the names of its figures
+FILES = {"": "model.keras", "second_": "second.keras"}  # by the prefix of the names of its scores
 
 
 class ReferenceParams(Params):
@@ -37,7 +39,7 @@ class ReferenceParams(Params):
     second_seed: int = Field(ge=0, lt=2**31)
 
     @model_validator(mode="after")
-    def _two_rulers(self) -> Self:
+    def _two_seeds(self) -> Self:
         if self.seed == self.second_seed:
             raise ValueError("seed and second_seed must differ, or the second network would be the first again")
         return self
@@ -48,18 +50,22 @@ def main() -> None:
     shards, labels, classes = open_shards(DATA, "train"), read_labels(DATA, "train"), read_classes(DATA)
     check_side(DATA, "reference", SMALLEST_SIDE["compact"])
     val_images, val_labels = Images(DATA, "val"), read_labels(DATA, "val")
-    trained = (params, params.model_copy(update={"seed": params.second_seed}))
-    checkpoints = [Checkpoint("reference", each, {"history": []}) for each in trained]
+    seeds = {"": params.seed, "second_": params.second_seed}
+    histories = {prefix: History() for prefix in FILES}
+    checkpoints = {
+        prefix: Checkpoint("reference", params.model_copy(update={"seed": seed}), vars(histories[prefix]))
+        for prefix, seed in seeds.items()
+    }
     metrics = {}
     with (
-        tracking.stage_run("reference", params, checkpoints[0]) as run,
+        stage_run("reference", params, checkpoints[""]) as run,
         distribution.joined(min(params.batch_size, len(labels)), "reference.batch_size"),
         ExitStack() as kept,
-        output_folder(OUTPUT) as folder,
+        distribution.output_folder(OUTPUT) as folder,
     ):
-        for each, checkpoint, (prefix, file) in zip(trained, checkpoints, FILES.items(), strict=True):
+        for prefix, file in FILES.items():
             # The first training's state is kept until both are done: who interrupts the second loses neither.
-            kept.enter_context(checkpoint)
+            checkpoint = kept.enter_context(checkpoints[prefix])
             training = ReferenceTraining(
                 shards,
                 labels,
@@ -67,29 +73,28 @@ def main() -> None:
                 steps=params.steps,
                 batch_size=params.batch_size,
                 lr=params.lr,
-                seed=each.seed,
+                seed=seeds[prefix],
             )
             for report in training.reports(f"{prefix}reference".replace("_", " "), "lower reference.lr", checkpoint):
                 means = {f"{prefix}{name}": value for name, value in report.means.items()}
-                checkpoint.memory["history"].append({"step": report.step} | means)
+                histories[prefix].rows.append({"step": report.step} | means)
                 run.metrics(means, step=report.step)
-            if not is_chief():
-                continue
-            network = training.network
-            metrics[f"{prefix}val_accuracy"] = accuracy(softmax(val_images.predict(network)), val_labels)
-            save_network(network, folder / file)
+            if is_chief():
+                network = training.network
+                metrics[f"{prefix}val_accuracy"] = accuracy(softmax(val_images.predict(network)), val_labels)
+                save_network(network, folder / file)
         if not is_chief():
             return
-        rows = zip(*(checkpoint.memory["history"] for checkpoint in checkpoints), strict=True)
+        rows = zip(*(history.rows for history in histories.values()), strict=True)
         write_table(folder / "history.csv", [first | second for first, second in rows])
         write_metrics(folder / "metrics.json", {"reference": metrics})
         run.metrics(metrics, step=params.steps)
         run.model(folder / "model.keras")
-    terminal.say(
+    say(
         f"reference: recognises {metrics['val_accuracy']:.1%} of the validation images (the second network: "
         f"{metrics['second_val_accuracy']:.1%}); the ruler is ready"
     )
 
 
 if __name__ == "__main__":
-    terminal.run_stage(main)
+    run_stage(main)

@@ -6,21 +6,20 @@ depend. When an expectation is not met, data/validate goes and the report and do
 """
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import Field
 
-from stages.lib import dataset, tracking
-from stages.lib.expectations import Expectation, Outcome, evaluate, report
-from stages.lib.outputs import whole_folder
-from stages.lib.params import Params, load_params
-from stages.lib.tables import NAMES, read_data_set
-from stages.lib.terminal import UserError, run_stage, say
+from stages.core.dataset import read_classes
+from stages.core.outputs import atomic_folder
+from stages.core.params import Params, load_params
+from stages.running.terminal import UserError, run_stage, say
+from stages.running.tracking.record import source_name, stage_run
+from stages.validation.expectations import Outcome, describe_failures, evaluate, report
+from stages.validation.requirements import data_set_expectations
+from stages.validation.tables import NAMES, read_data_set
 
-DATA = Path("data/ingest")
-OUTPUT = Path("data/validate")
-FAILED = Path(".visionloop/validate")
+DATA, OUTPUT, FAILED = Path("data/ingest"), Path("data/validate"), Path(".visionloop/validate")
 
 
 class ValidateParams(Params):
@@ -39,78 +38,39 @@ class ValidateParams(Params):
     max_brightness_gap: float = Field(ge=0, le=255)
 
 
-def expectations(p: ValidateParams, classes: Sequence[str], shape: str) -> list[Expectation]:
-    """What is expected of a data set with these class names whose first shard holds images of this shape."""
-    return [
-        Expectation("the classes are those expected", "classes.status", "validate.classes", values=["as expected"]),
-        Expectation(
-            f"each class has at least {p.min_images_per_class} train images",
-            "classes.train_images", "validate.min_images_per_class", low=p.min_images_per_class,
-        ),
-        Expectation(
-            f"train, val and test have at least {p.min_images_per_split} images each "
-            "(if not: add images, or raise ingest.val_fraction or ingest.test_fraction)",
-            "splits.images_in_manifest", "validate.min_images_per_split", low=p.min_images_per_split,
-        ),
-        *(
-            Expectation(
-                f"at most {p.max_absent_classes:.4g} of the classes are absent from {split} "
-                f"(if not: add images, or raise ingest.{split}_fraction)",
-                f"classes.{split}_images", "validate.max_absent_classes", low=1, tolerance=p.max_absent_classes,
-            )
-            for split in ("val", "test")
-        ),
-        Expectation(
-            f"no class has more than {p.max_imbalance:g} times the train images of another",
-            "classes.imbalance", "validate.max_imbalance", high=p.max_imbalance,
-        ),
-        Expectation(
-            f"at most {p.max_duplicates:.4g} of the files are duplicates",
-            "files.outcome", "validate.max_duplicates", values=["accepted", "rejected"], tolerance=p.max_duplicates,
-        ),
-        Expectation(
-            f"at most {p.max_rejected:.4g} of the files are rejected for other reasons",
-            "files.outcome", "validate.max_rejected", values=["accepted", "duplicate"], tolerance=p.max_rejected,
-        ),
-        Expectation(
-            f"at most {p.max_two_labels:.4g} of the files show an image found under two labels",
-            "files.labels_of_its_pixels", "validate.max_two_labels", high=1, tolerance=p.max_two_labels,
-        ),
-        Expectation(
-            f"at most {p.max_blank:.4g} of the images are blank (std below {p.min_std:g})",
-            "images.std", "validate.max_blank", low=p.min_std, tolerance=p.max_blank,
-        ),
-        Expectation(
-            f"the mean brightness of each class is {p.min_brightness:g} to {p.max_brightness:g}",
-            "classes.brightness", "validate.min_brightness", low=p.min_brightness, high=p.max_brightness,
-        ),
-        Expectation(
-            f"the mean brightness of each class is within {p.max_brightness_gap:g} of the median class",
-            "classes.brightness_gap", "validate.max_brightness_gap", high=p.max_brightness_gap,
-        ),
-        Expectation("each label is a class", "images.label", low=0, high=len(classes) - 1),
-        Expectation("each label stands for its class", "images.class", equals="class_of_label"),
-        Expectation("each split is train, val or test", "images.split", values=dataset.SPLITS),
-        Expectation(
-            "the arrays hold as many images as the manifest", "splits.images_in_shards", equals="images_in_manifest"
-        ),
-        Expectation("the arrays are uint8", "shards.dtype", values=["uint8"]),
-        Expectation(f"all images are {shape}", "shards.shape", values=[shape]),
-    ]  # fmt: skip
+def check(params: ValidateParams, tables: dict, classes: list[str]) -> tuple[list[Outcome], str]:
+    """What came of each expectation about the tables of a data set with these class names, and the Data Docs (HTML)."""
+    shapes = tables["shards"]["shape"]
+    expected = data_set_expectations(
+        classes,
+        shapes[0] if len(shapes) else "missing",
+        min_images_per_class=params.min_images_per_class,
+        min_images_per_split=params.min_images_per_split,
+        max_absent_classes=params.max_absent_classes,
+        max_imbalance=params.max_imbalance,
+        max_duplicates=params.max_duplicates,
+        max_two_labels=params.max_two_labels,
+        max_rejected=params.max_rejected,
+        min_std=params.min_std,
+        max_blank=params.max_blank,
+        min_brightness=params.min_brightness,
+        max_brightness=params.max_brightness,
+        max_brightness_gap=params.max_brightness_gap,
+    )
+    return evaluate(expected, tables, NAMES)
 
 
 def main() -> None:
     params = load_params(ValidateParams, "validate")
-    with tracking.stage_run("validate", params) as run:
+    with stage_run("validate", params) as run:
         tables, data_hash = read_data_set(DATA, params.classes)
-        classes = dataset.read_classes(DATA)
-        files, images, shapes = tables["files"], tables["images"], tables["shards"]["shape"]
-        run.dataset(tracking.source_name(), data_hash, {"images": len(images), "classes": len(classes)})
-        expected = expectations(params, classes, shapes[0] if len(shapes) else "missing")
-        outcomes, docs = evaluate(expected, tables, NAMES)
+        classes = read_classes(DATA)
+        files, images = tables["files"], tables["images"]
+        run.dataset(source_name(), data_hash, {"images": len(images), "classes": len(classes)})
+        outcomes, docs = check(params, tables, classes)
         failed = [outcome for outcome in outcomes if not outcome.success]
         folder = FAILED if failed else OUTPUT
-        with whole_folder(folder) as output:
+        with atomic_folder(folder) as output:
             (output / "docs").mkdir()
             (output / "docs" / "index.html").write_text(docs, encoding="utf-8")
             (output / "report.json").write_text(report(outcomes), encoding="utf-8")
@@ -121,9 +81,9 @@ def main() -> None:
         run.metrics({"expectations": len(outcomes), "expectations_failed": len(failed)})
         if failed:
             shutil.rmtree(OUTPUT, ignore_errors=True)  # of an earlier run: it would look like a pass of this data
-            say(*describe(failed))
+            say(*describe_failures(failed))
             raise UserError(
-                f"the data breaks {len(failed)} of {len(outcomes)} expectations: mend the data set or change the "
+                f"the data breaks {len(failed)} of {len(outcomes)} expectations: fix the data set or change the "
                 f"thresholds below `validate:` in params.yaml; details are in {folder}/docs/index.html"
             )
     shutil.rmtree(FAILED, ignore_errors=True)  # of an earlier run
@@ -132,16 +92,6 @@ def main() -> None:
         f" ({len(files) - len(images)} of {len(files)} files left out)",
         f"report: {OUTPUT}/report.json, {OUTPUT}/docs/index.html",
     )
-
-
-def describe(failed: Sequence[Outcome]) -> list[str]:
-    """A short table for the terminal: what failed, how many rows, which param, and a few examples."""
-    lines = []
-    for outcome in failed:
-        param = f" [{outcome.expectation.param}]" if outcome.expectation.param else ""
-        lines.append(f"FAILED  {outcome.unexpected} of {outcome.rows}  {outcome.expectation.sentence}{param}")
-        lines += [f"          {example}" for example in outcome.examples[:3]]
-    return lines
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stages.lib.dataset import SCHEMA, SPLITS, ShardWriter
+from stages.core.dataset import SCHEMA, SPLITS, ShardWriter
 
 ROOT = Path(__file__).parents[1]
 
@@ -116,5 +116,5 @@ def mlflow_client(uri: str) -> Any:
 def end_sender(root: Path, how: signal.Signals = signal.SIGTERM) -> None:
     """Ends the process that delivers the outbox of the project at `root`, which would wait a while for more."""
     for process in psutil.process_iter(["cmdline"]):
-        if (process.info["cmdline"] or [])[1:] == ["-m", "stages.lib.tracking", str(root)]:
+        if (process.info["cmdline"] or [])[1:] == ["-m", "stages.running.tracking.delivery", str(root)]:
             process.send_signal(how)

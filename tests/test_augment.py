@@ -8,8 +8,8 @@ import yaml
 from PIL import Image
 
 from stages import augment
-from stages.lib.dataset import digest, read_images, shard_paths
-from stages.lib.terminal import UserError
+from stages.core.dataset import digest, read_images, shard_paths
+from stages.running.terminal import UserError
 from tests.conftest import tiny_ingest
 
 OFF = {"flip": 0, "shift": 0, "rotation": 0, "zoom": 0, "contrast": 0, "brightness": 0, "noise": 0, "erasing": 0}

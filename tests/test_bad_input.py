@@ -20,11 +20,12 @@ import yaml
 from PIL import Image
 
 from stages import ingest, validate
-from stages.lib.classifier_figures import draw_classifier
-from stages.lib.dataset import read_classes, read_images
-from stages.lib.evaluation_report import write_report
-from stages.lib.pictures import image_grid
-from stages.lib.terminal import run_stage
+from stages.core.dataset import read_classes, read_images
+from stages.drawing.grids import image_grid
+from stages.evaluation.classifier import page as classifier_page
+from stages.evaluation.classifier.figures import draw_classifier
+from stages.evaluation.generator import page as generator_page
+from stages.running.terminal import run_stage
 from tests.conftest import ROOT
 
 RANDOM = np.random.default_rng(0)
@@ -553,13 +554,13 @@ def test_nothing_that_is_loaded_can_bring_code():
     assert {"np.load", "saving.load_model", "models.load_model"} <= {*found}
 
 
-def test_the_report_of_evaluate_names_nothing_that_comes_from_data():
+def test_the_pages_of_evaluation_name_nothing_that_comes_from_data():
     figures = dict.fromkeys(
         ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "nll", "ece", "fd", "fd_floor", "kid", "kid_error",
          "precision", "recall", "label_accuracy", "label_accuracy_real", "cas"), 0.5
     )  # fmt: skip
-    page = write_report({"cnn": figures, "gan": figures}, 10, 10, True, 0.01)
-    assert "<" not in page
+    assert "<" not in classifier_page.write_page(figures, 10)
+    assert "<" not in generator_page.write_page(figures, 10, True, 0.01)
 
 
 BAD_PARAMS: dict[str, tuple[str | bytes, str]] = {

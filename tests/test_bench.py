@@ -13,10 +13,11 @@ from bench.generator_runs import Clock
 from bench.images import Images
 from bench.peak import convolution_seconds, flops_per_image
 from bench.scale import Cost, measure, table, write_images
-from stages.lib.classifiers import build_classifier
-from stages.lib.decode import Target, decode_chunk
-from stages.lib.sources import open_source
-from stages.lib.terminal import UserError
+from stages.classifier.base.networks import build_classifier
+from stages.imaging.decode import decode_chunk
+from stages.imaging.resize import Target
+from stages.ingestion.sources import open_source
+from stages.running.terminal import UserError
 from tests.conftest import ROOT
 
 PRESETS = sorted(path.name for path in (ROOT / "presets").iterdir())

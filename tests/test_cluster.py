@@ -11,9 +11,11 @@ import pytest
 import yaml
 
 from stages import augment, ingest, validate
-from stages.lib import survey, tables
-from stages.lib.dataset import digest, shard_paths
-from stages.lib.terminal import Progress
+from stages.augmentation import views
+from stages.core.dataset import digest, shard_paths
+from stages.ingestion import shards, survey
+from stages.running.terminal import Progress
+from stages.validation import tables
 from tests.dask_processes import DaskProcesses, dask_processes
 
 
@@ -47,7 +49,7 @@ def test_the_bytes_are_those_of_one_process_although_a_worker_is_killed_in_each_
     alone = run_stages()
 
     monkeypatch.setattr(survey, "CHUNK_PIXELS", 16 * 16 * 20)  # 20 images at a time, 60 chunks
-    for module in (ingest, augment, tables):
+    for module in (shards, views, tables):
         monkeypatch.setattr(module, "SMALL", 0)
     with dask_processes(tmp_path_factory.mktemp("dask"), workers=2) as processes:
         monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", processes.address)

@@ -13,14 +13,14 @@ import pytest
 import yaml
 from PIL import Image
 
-from stages import augment, evaluate, ingest, reference, train_cnn, train_gan, validate
-from stages.lib.classifiers import build_classifier
-from stages.lib.dataset import digest
-from stages.lib.gan_networks import build_generator
-from stages.lib.network_files import save_network
-from stages.lib.outputs import is_disk_full
-from stages.lib.sources import open_source
-from stages.lib.terminal import UserError, run_stage
+from stages import augment, evaluate_cnn, evaluate_gan, ingest, reference, train_cnn, train_gan, validate
+from stages.classifier.base.networks import build_classifier
+from stages.core.dataset import digest
+from stages.core.outputs import is_disk_full
+from stages.generator.networks import build_generator
+from stages.ingestion.sources import open_source
+from stages.running.terminal import UserError, run_stage
+from stages.training.network_files import save_network
 from tests.conftest import ROOT, tiny_ingest
 
 TINY = {
@@ -29,7 +29,7 @@ TINY = {
     "reference": {"steps": 2, "batch_size": 16},
     "cnn": {"arch": "article", "epochs": 1, "batch_size": 16},
     "gan": {"arch": "article", "loss": "bce", "penalty": 0, "width": 8, "latent_dim": 4, "steps": 2, "batch_size": 16},
-    "evaluate": {"images": 12, "kid_subsets": 2, "kid_subset_size": 10, "cas_images": 20, "cas_steps": 2},
+    "evaluate_gan": {"images": 12, "kid_subsets": 2, "kid_subset_size": 10, "cas_images": 20, "cas_steps": 2},
 }
 
 
@@ -149,7 +149,8 @@ def networks(disk: Path) -> None:
         ("reference", reference.main, 16384),
         ("train_cnn", train_cnn.main, 2**16),
         ("train_gan", train_gan.main, 2**16),
-        ("evaluate", evaluate.main, 2**15),
+        ("evaluate_cnn", evaluate_cnn.main, 2**15),
+        ("evaluate_gan", evaluate_gan.main, 2**14),
     ],
 )
 @pytest.mark.usefixtures("networks")

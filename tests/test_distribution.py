@@ -18,8 +18,8 @@ import pytest
 import yaml
 
 from bench.workers import configurations
-from stages.lib import launcher
-from stages.lib.terminal import UserError
+from stages.running import launcher
+from stages.running.terminal import UserError
 from tests.conftest import ROOT, tiny_ingest, user_environment
 from tests.test_pipeline import TINY_PARAMS, copy_sources
 

@@ -23,11 +23,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stages.core.params import load_params
+from stages.imaging.decode import Extent, decode_chunk
+from stages.imaging.resize import Target
 from stages.ingest import IngestParams, ingest
-from stages.lib.decode import Extent, Target, decode_chunk
-from stages.lib.params import load_params
-from stages.lib.sources import UNREADABLE, open_source
-from stages.lib.terminal import UserError
+from stages.ingestion.names import UNREADABLE
+from stages.ingestion.sources import open_source
+from stages.running.terminal import UserError
 from tests.conftest import ROOT
 
 LIMIT = 10  # seconds for one case; the slowest takes a small part of one

@@ -12,15 +12,16 @@ import pytest
 import yaml
 from PIL import Image
 
-from stages.ingest import ColourAmongGrey, IngestParams, ingest, main, write_shards
-from stages.lib.dataset import SPLITS, digest, read_images
-from stages.lib.items import Item, Items
-from stages.lib.layout import Source
-from stages.lib.params import load_params
-from stages.lib.sources import open_source
-from stages.lib.splits import Splitter
-from stages.lib.survey import survey
-from stages.lib.terminal import UserError, run_stage
+from stages.core.dataset import SPLITS, digest, read_images
+from stages.core.params import load_params
+from stages.ingest import IngestParams, ingest, main
+from stages.ingestion.class_folders import Source
+from stages.ingestion.items import Item, Items
+from stages.ingestion.shards import ColourAmongGrey, write_as_planned
+from stages.ingestion.sources import open_source
+from stages.ingestion.splits import Splitter
+from stages.ingestion.survey import survey
+from stages.running.terminal import UserError, run_stage
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (60, 8, 8), np.uint8)
@@ -121,7 +122,7 @@ def test_no_worker_outlives_the_grey_attempt(tmp_path):
     before = {*multiprocessing.active_children()}
     # The error that is caught keeps the frames it went through, and what they hold.
     with pytest.raises(ColourAmongGrey) as caught:
-        write_shards(items, ["a", "b"], survey(items, None, None, "pad"), Splitter((), 0.2, 0.1), 1, tmp_path, 2)
+        write_as_planned(items, ["a", "b"], survey(items, None, None, "pad"), Splitter((), 0.2, 0.1), 1, tmp_path, 2)
     assert caught.traceback
     assert {*multiprocessing.active_children()} == before
 

@@ -20,10 +20,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from stages.lib.tracking import stage_section
+from stages.running.tracking.record import stage_section
 from tests.conftest import ROOT, end_sender, mlflow_client, user_environment
 
-STAGES = ["ingest", "validate", "augment", "reference", "train_cnn", "train_gan", "evaluate"]
+STAGES = ["ingest", "validate", "augment", "reference", "train_cnn", "train_gan", "evaluate_cnn", "evaluate_gan"]
 
 # Enough for every line of code to run, in seconds.
 TINY_PARAMS: dict[str, dict[str, Any]] = {
@@ -33,7 +33,8 @@ TINY_PARAMS: dict[str, dict[str, Any]] = {
     "reference": {"steps": 20, "batch_size": 16},
     "cnn": {"width": 4, "epochs": 2, "batch_size": 16, "lr": 0.01},
     "gan": {"width": 8, "latent_dim": 8, "steps": 20, "batch_size": 16, "lr": 0.001, "evaluate_every": 10},
-    "evaluate": {
+    "evaluate_cnn": {"label_batch_size": 16},
+    "evaluate_gan": {
         "images": 60,
         "kid_subsets": 4,
         "kid_subset_size": 10,
@@ -169,7 +170,8 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     loop.said_again = loop.run("dvc", "repro")
     loop.git_status = loop.run("git", "status", "--porcelain", "--untracked-files=all").splitlines()
     loop.outputs = hashes(loop.folder)
-    loop.metrics = json.loads((loop.folder / "data/evaluate/metrics.json").read_text())
+    for network in ("cnn", "gan"):
+        loop.metrics |= json.loads((loop.folder / f"data/evaluate_{network}/metrics.json").read_text())
     loop.runs = {run.data.tags["stage"]: run for run in loop.mlflow_runs()}
     loop.commit("first run")
     yield loop
@@ -218,7 +220,7 @@ def test_the_metrics_are_those_that_others_rely_on(loop: Loop) -> None:
 
 
 def test_git_sees_the_lock_file_and_the_metrics_and_no_edited_gitignore(loop: Loop) -> None:
-    metrics = [f"?? data/{stage}/metrics.json" for stage in ("evaluate", "reference", "train_cnn", "train_gan")]
+    metrics = [f"?? data/{stage}/metrics.json" for stage in sorted(STAGES[3:])]
     assert loop.git_status == ["A  dvc.lock", *metrics]
 
 
@@ -258,8 +260,8 @@ def test_a_run_holds_params_metrics_the_data_set_and_system_metrics(loop: Loop) 
         assert "system/process_memory_megabytes" in run.data.metrics
         assert len(run.inputs.dataset_inputs) == 1
     assert loop.runs["train_cnn"].data.params["cnn.epochs"] == "2"
-    evaluated = loop.runs["evaluate"].data.metrics
     for name, part in loop.metrics.items():
+        evaluated = loop.runs[f"evaluate_{name}"].data.metrics
         for key, value in part.items():
             assert evaluated[f"{name}.{key}"] == pytest.approx(value, abs=1e-6)
 
@@ -274,7 +276,8 @@ def test_metrics_have_steps_and_pictures_are_artifacts(loop: Loop) -> None:
         "augment": {"before_after.png"},
         "train_cnn": {"curves.png"},
         "train_gan": {"curves.png", "samples", "training.webp"},
-        "evaluate": {"metrics.json", "report.md", "confusion.png", "reliability.png", "samples.png", "walk.webp"},
+        "evaluate_cnn": {"metrics.json", "report.md", "confusion.png", "reliability.png"},
+        "evaluate_gan": {"metrics.json", "report.md", "samples.png", "walk.webp"},
     }
     for stage, expected in pictures.items():
         assert expected <= {file.path for file in client.list_artifacts(loop.runs[stage].info.run_id)}
@@ -335,26 +338,26 @@ def test_registered_models_predict_in_a_fresh_process_elsewhere(loop: Loop, tmp_
 
 
 def test_an_experiment_on_the_generator_runs_training_and_evaluation_alone(loop: Loop, gan_experiment: str) -> None:
-    assert ran(gan_experiment) == ["train_gan", "evaluate"]
+    assert ran(gan_experiment) == ["train_gan", "evaluate_gan"]
     runs = loop.mlflow_runs("slower-gan")
-    assert [run.data.tags["stage"] for run in runs] == ["train_gan", "evaluate"]
+    assert [run.data.tags["stage"] for run in runs] == ["train_gan", "evaluate_gan"]
     assert float(runs[0].data.params["gan.lr"]) == 1e-5
     assert len({run.data.tags["pipeline_execution"] for run in runs}) == 1
     assert runs[0].data.tags["pipeline_execution"] != loop.runs["ingest"].data.tags["pipeline_execution"]
 
 
 def test_an_experiment_in_a_throw_away_copy_lands_in_the_same_store(loop: Loop, cnn_experiment: str) -> None:
-    assert ran(cnn_experiment) == ["train_cnn", "evaluate"]
+    assert ran(cnn_experiment) == ["train_cnn", "evaluate_cnn"]
     runs = loop.mlflow_runs("faster-cnn")
     assert [(run.data.tags["stage"], run.info.status) for run in runs] == [
         ("train_cnn", "FINISHED"),
-        ("evaluate", "FINISHED"),
+        ("evaluate_cnn", "FINISHED"),
     ]
     assert float(runs[0].data.params["cnn.lr"]) == 0.02
 
 
 def test_the_same_bytes_are_registered_once(loop: Loop, cnn_experiment: str) -> None:
-    """Three evaluations: of two classifiers and of two generators."""
+    """An experiment evaluates and registers the network that it changes, and no other."""
     for name, newest in (("visionloop-cnn", "faster-cnn"), ("visionloop-gan", "slower-gan")):
         versions = loop.model_versions(name)
         assert len(versions) == len({version.tags["sha256"] for version in versions}) == 2
@@ -369,7 +372,7 @@ def test_experiments_can_be_compared(loop: Loop, cnn_experiment: str) -> None:
     assert {"gan.fd", "cnn.accuracy", "gan.lr"} <= {re.sub(r".*[:/]", "", column) for column in rows[0].split(",")}
     assert any("faster-cnn" in row for row in rows)
     diff = json.loads(loop.run("dvc", "metrics", "diff", "HEAD~1", "--json"))
-    assert diff["data/evaluate/metrics.json"]["gan.fd"]["diff"] != 0
+    assert diff["data/evaluate_gan/metrics.json"]["gan.fd"]["diff"] != 0
     assert "index.html" in loop.run("dvc", "plots", "show", "--out", "dvc_plots")
 
 
@@ -385,12 +388,12 @@ def test_an_experiment_killed_in_a_throw_away_copy_goes_on_in_the_next_one(loop:
             process.kill()
     assert first.wait() != 0
     said = loop.run(*command, VISIONLOOP_CHECKPOINT_SECONDS="0.1")
-    assert ran(said) == ["train_gan", "evaluate"]
+    assert ran(said) == ["train_gan", "evaluate_gan"]
     assert "going on after step" in said
     runs = loop.mlflow_runs("killed-gan")
     assert [(run.data.tags["stage"], run.info.status) for run in runs] == [
         ("train_gan", "FINISHED"),
-        ("evaluate", "FINISHED"),
+        ("evaluate_gan", "FINISHED"),
     ]
 
 
@@ -400,13 +403,17 @@ def test_an_experiment_killed_in_a_throw_away_copy_goes_on_in_the_next_one(loop:
 @pytest.mark.parametrize(
     ("path", "old", "new", "stages"),
     [
-        ("stages/lib/gan_losses.py", "\n", "\n\n", {"train_gan"}),
-        ("stages/lib/classification.py", "\n", "\n\n", {"reference", "train_cnn", "evaluate"}),
-        ("stages/lib/tracking.py", "\n", "\n\n", set()),
+        ("stages/generator/losses.py", "\n", "\n\n", {"train_gan"}),
+        ("stages/classifier/mixing.py", "\n", "\n\n", {"train_cnn"}),
+        ("stages/classifier/base/step.py", "\n", "\n\n", {"reference", "train_cnn", "evaluate_cnn", "evaluate_gan"}),
+        ("stages/evaluation/generator/distances.py", "\n", "\n\n", {"evaluate_gan"}),
+        ("stages/serving/classifier/model.py", "\n", "\n\n", {"evaluate_cnn"}),
+        ("stages/running/parallel.py", "\n", "\n\n", set()),
+        ("stages/running/tracking/record.py", "\n", "\n\n", set()),
         ("data/raw/digits", "digits", "numbers", set()),
-        ("versions.yaml", 'opencv-python-headless: "', 'opencv-python-headless: "9', {"augment", "evaluate"}),
-        ("versions.yaml", 'scipy: "', 'scipy: "9', {"train_gan", "evaluate"}),
-        ("params.yaml", "kid_subsets: 4", "kid_subsets: 5", {"evaluate"}),
+        ("versions.yaml", 'opencv-python-headless: "', 'opencv-python-headless: "9', {"augment", "evaluate_cnn"}),
+        ("versions.yaml", 'scipy: "', 'scipy: "9', {"train_gan", "evaluate_cnn"}),
+        ("params.yaml", "kid_subsets: 4", "kid_subsets: 5", {"evaluate_gan"}),
     ],
 )
 def test_a_change_re_runs_the_stages_it_concerns(loop: Loop, path: str, old: str, new: str, stages: set[str]) -> None:
@@ -439,7 +446,7 @@ def test_an_experiment_becomes_a_branch_that_others_pull_without_running_anythin
 
 def test_verify_makes_the_committed_results_again_and_says_what_differs(loop: Loop) -> None:
     (loop.folder / "fingerprint.yaml").unlink(missing_ok=True)  # that of the project's own data
-    said = loop.run("python", "-m", "ops.verify", "augment")
+    said = loop.run("python", "-m", "ops", "verify", "augment")
     rows = re.findall(r"^(\w+) +(data/\S+) +(.*)$", said, re.MULTILINE)
     assert {stage for stage, _, _ in rows} == {"ingest", "validate", "augment"}
     assert {outcome for _, _, outcome in rows} == {"same"}
@@ -447,16 +454,17 @@ def test_verify_makes_the_committed_results_again_and_says_what_differs(loop: Lo
     lock = yaml.safe_load((loop.folder / "dvc.lock").read_text())
     md5 = next(out["md5"] for out in lock["stages"]["validate"]["outs"] if out["path"].endswith("passed"))
     with loop.edited("dvc.lock", md5, "f" * 32):
-        said = loop.run("python", "-m", "ops.verify", "validate", ok=False)
+        said = loop.run("python", "-m", "ops", "verify", "validate", ok=False)
     assert "different; the recorded one is not in the cache" in said
     assert "Traceback" not in said
 
 
 # ---------------------------------------------------------------- the same bytes, and failures, in a copy
 
-WITHOUT_TERMINAL_AND_TRACKING = """
-import runpy, sys
+WITHOUT_RUNNING = """
+import runpy, sys, tempfile
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 
 class UserError(Exception):
@@ -479,13 +487,36 @@ class Run:
 def stage_run(stage, params, resumable=None):
     yield Run()
 
-terminal, tracking = ModuleType("stages.lib.terminal"), ModuleType("stages.lib.tracking")
-vars(terminal).update(
+def ordered_map(function, chunks, workers=None, *, threads=False):
+    yield from map(function, chunks)
+
+def replace(name, **names):
+    # With an empty path, what is not replaced cannot be imported.
+    module = sys.modules[name] = ModuleType(name)
+    vars(module).update(names, __path__=[])
+    parent, _, child = name.rpartition(".")
+    setattr(sys.modules[parent], child, module)
+
+import stages
+replace("stages.running")
+replace(
+    "stages.running.terminal",
     UserError=UserError, Interrupted=Interrupted, Progress=Progress,
     say=lambda *_: None, silence=lambda: None, run_stage=lambda main: main(),
 )
-vars(tracking).update(Run=Run, stage_run=stage_run, __getattr__=lambda name: lambda *_, **__: "")
-sys.modules |= {"stages.lib.terminal": terminal, "stages.lib.tracking": tracking}
+replace("stages.running.tracking")
+replace(
+    "stages.running.tracking.record",
+    Run=Run, stage_run=stage_run, source_name=lambda: "", pinned=lambda packages: [],
+)
+replace(
+    "stages.running.parallel",
+    ordered_map=ordered_map, available_cores=lambda: 1, shared_temporary_folder=tempfile.gettempdir,
+)
+replace("stages.running.launcher", is_chief=lambda: True, slurm_tasks=lambda: 0, tf_config=dict)
+replace("stages.running.checkout", main_checkout=Path.cwd)
+replace("stages.running.code_digest", code_digest=lambda *_: "")
+replace("stages.running.moved_params", left_behind=lambda *_: {}, place_of=lambda *_: "")
 for stage in sys.argv[1:]:
     runpy.run_module(f"stages.{stage}", run_name="__main__")
     if "keras" in sys.modules:
@@ -495,16 +526,18 @@ for stage in sys.argv[1:]:
 
 @pytest.fixture(scope="module")
 def copy(loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """A fresh clone, its stages run one after another in one process, without terminal and tracking."""
+    """A fresh clone, its stages run one after another in one process, without the room stages/running."""
     copy = Project(tmp_path_factory.mktemp("elsewhere"))
     copy.run("git", "clone", "--quiet", str(loop.folder), ".")
     copy.run("git", "checkout", "--quiet", loop.runs["ingest"].data.tags["git_commit"])
-    assert copy.run(sys.executable, "-c", WITHOUT_TERMINAL_AND_TRACKING, *STAGES) == ""
+    assert copy.run(sys.executable, "-c", WITHOUT_RUNNING, *STAGES) == ""
     yield copy
     end_sender(copy.folder)
 
 
-def test_outputs_are_the_same_bytes_in_a_clone_without_terminal_and_tracking(loop: Loop, copy: Project) -> None:
+def test_outputs_are_the_same_bytes_in_a_clone_without_the_room_that_is_output_neutral(
+    loop: Loop, copy: Project
+) -> None:
     assert {path.split("/")[1] for path in loop.outputs} == set(STAGES)
     assert hashes(copy.folder) == loop.outputs
     assert not (copy.folder / "mlflow.db").exists()

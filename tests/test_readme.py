@@ -5,9 +5,12 @@ import re
 import pytest
 import yaml
 
+from ops.__main__ import COMMANDS
+from ops.dev.metrics_page import filled
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "bench/RESULTS.md"]
 LINKS = sorted(set(re.findall(r"\]\((?!https?://)([^)#]+)\)", README)))
 
 
@@ -27,7 +30,17 @@ def test_the_params_that_commands_set_exist():
     assert [key for section, key in named if key not in params[section]] == []
 
 
-def test_the_modules_that_commands_run_exist():
-    modules = re.findall(r"python -m ([\w.]+)", README)
-    assert modules
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_commands_exist(page):
+    text = page.read_text(encoding="utf-8")
+    known = {name for group in COMMANDS.values() for name in group}
+    named = re.findall(r"python3? -m ops ([a-z-]+)", text)
+    assert [name for name in named if name not in known] == []
+    modules = re.findall(r"python3? -m ((?:stages|bench)[\w.]*)", text)
     assert [module for module in modules if not (ROOT / f"{module.replace('.', '/')}.py").exists()] == []
+    assert re.findall(r"python3? -m (?:ops\.[a-z]|stages\.lib)", text) == []
+
+
+def test_the_tables_of_metrics_are_up_to_date():
+    page = ROOT / "docs/metrics.md"
+    assert filled(page.read_text(encoding="utf-8")) == page.read_text(encoding="utf-8")

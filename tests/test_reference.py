@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from stages import reference
-from stages.lib.network_files import load_network
-from stages.lib.terminal import Interrupted, UserError
+from stages.running.terminal import Interrupted, UserError
+from stages.training.network_files import load_network
 from tests.conftest import ROOT, tiny_ingest
 
 SMALL = {"steps": 20, "batch_size": 16}

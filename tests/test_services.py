@@ -25,9 +25,9 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT, end_sender, mlflow_client, user_environment
-from tests.lib.test_tracking import Studio, free_port, wait_until
+from tests.ops.remote.test_share import clone, make_author, read_outputs
+from tests.running.test_tracking import Studio, free_port, wait_until
 from tests.test_pipeline import ran
-from tests.test_share import clone, make_author, read_outputs
 from tests.test_tracking_outage import Atelier
 
 DOCUMENT = (ROOT / "docs/services.md").read_text(encoding="utf-8")
@@ -228,9 +228,9 @@ def services() -> Iterator[Services]:
 CLIENT = """
 import sys, time
 from pathlib import Path
-from stages.lib import tracking
-from stages.lib.params import Params
-from stages.lib.terminal import run_stage
+from stages.running.tracking.record import stage_run
+from stages.core.params import Params
+from stages.running.terminal import run_stage
 
 class PaintParams(Params):
     number: int
@@ -238,7 +238,7 @@ class PaintParams(Params):
 
 def main():
     stage, number = sys.argv[1], int(sys.argv[2])
-    with tracking.stage_run(stage, PaintParams(number=number)) as run:
+    with stage_run(stage, PaintParams(number=number)) as run:
         run.dataset(f"set-{number}", f"{number}" * 64, {"images": number})
         for step in range(1, STEPS + 1):
             run.metrics({"loss": number + 1 / step, "d_loss": -step}, step=step)
@@ -417,7 +417,7 @@ def test_results_are_shared_through_a_dvc_remote_in_the_same_store(services: Ser
     author.run("bash", "-euc", commands("Its keys, on each machine"))
     assert services.settings["AWS_SECRET_ACCESS_KEY"] not in author.run("git", "show", "HEAD:.dvc/config")
     author.run("dvc", "repro")
-    author.run("python", "-m", "ops.share")
+    author.run("python", "-m", "ops", "share")
     assert services.objects("dvc/files/md5/")
     assert services.objects("dvc/runs/")
 

@@ -1,4 +1,4 @@
-"""Tracking while its store dies, refuses, hangs or is locked: training goes on, and nothing recorded is lost."""
+"""Tracking while its store dies, refuses, hangs or is locked: training continues, and nothing recorded is lost."""
 
 import sqlite3
 import threading
@@ -16,24 +16,24 @@ from typing import Any
 import pytest
 
 from tests.conftest import end_sender, mlflow_client
-from tests.lib.test_tracking import Server, Studio, wait_until
+from tests.running.test_tracking import Server, Studio, wait_until
 
 LONGEST_END_SECONDS = 15.0  # 10 of patience, and a machine that has other things to do
 
-# Records ten times a second until it is told to end.
+# Records ten times a second until it is asked to end.
 LONG_STAGE = """
 import sys, time
 from pathlib import Path
-from stages.lib import tracking
-from stages.lib.params import Params
-from stages.lib.terminal import run_stage
+from stages.running.tracking.record import stage_run
+from stages.core.params import Params
+from stages.running.terminal import run_stage
 
 class PaintParams(Params):
     width: int = 3
 
 def main():
     stage, step = sys.argv[1], 0
-    with tracking.stage_run(stage, PaintParams()) as run:
+    with stage_run(stage, PaintParams()) as run:
         run.artifact(Path("note.txt"))
         while not Path(f"{stage}.stop").exists():
             step += 1

@@ -7,13 +7,14 @@ import pytest
 import yaml
 
 from stages import train_cnn
-from stages.lib.classification import ClassifierStep
-from stages.lib.dataset import Images
-from stages.lib.network_files import load_network
-from stages.lib.params import load_params
-from stages.lib.runtime import compute_dtype
-from stages.lib.terminal import UserError
-from stages.train_cnn import CnnParams, build_network, build_step, validation_scores
+from stages.classifier.base.step import ClassifierStep
+from stages.classifier.training import build_network, build_step, validation_scores
+from stages.core.dataset import Images
+from stages.core.params import load_params
+from stages.running.terminal import UserError
+from stages.train_cnn import CnnParams
+from stages.training.network_files import load_network
+from stages.training.tensorflow import compute_dtype
 from tests.conftest import ROOT, tiny_ingest
 
 DEFAULTS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["cnn"]

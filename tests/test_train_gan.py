@@ -8,13 +8,15 @@ import pytest
 import yaml
 
 from stages import train_gan
-from stages.lib.classifiers import build_classifier
-from stages.lib.network_files import save_network
-from stages.lib.params import load_params
-from stages.lib.runtime import compute_dtype, keras
-from stages.lib.terminal import UserError
-from stages.lib.tracking import Run
-from stages.train_gan import GanParams, build_network, build_step, warn_once
+from stages.classifier.base.networks import build_classifier
+from stages.core.params import load_params
+from stages.generator.training import build_network, build_step
+from stages.generator.validation import GeneratorHistory, warn_once
+from stages.running.terminal import UserError
+from stages.running.tracking.record import Run
+from stages.train_gan import GanParams
+from stages.training.network_files import save_network
+from stages.training.tensorflow import compute_dtype, keras
 from tests.conftest import ROOT, tiny_ingest
 
 DEFAULTS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["gan"]
@@ -192,20 +194,20 @@ def test_the_generator_is_the_one_that_the_params_describe(ready):
 
 def test_it_warns_once_also_over_an_interruption(tmp_path, capsys):
     row = {"val_fd": 10.0, "val_diversity": 1.0}
-    state: dict[str, Any] = {"history": [row | {"step": 10}], "warned": False}
+    history = GeneratorHistory([row | {"step": 10}])
     run = Run(tmp_path / "outbox" / "run")
-    warn_once(state, 100, run)
-    assert (capsys.readouterr().out, state["warned"]) == ("", False)
-    state["history"] += [row | {"step": 20, "val_fd": 50.0}]
-    warn_once(state, 100, run)
+    warn_once(history, 100, run)
+    assert (capsys.readouterr().out, history.warned) == ("", False)
+    history.rows += [row | {"step": 20, "val_fd": 50.0}]
+    warn_once(history, 100, run)
     said = capsys.readouterr().out
     assert said.startswith("  warning: the generator gets worse (Frechet distance 50 in step 20, 10 in step 10): try ")
     assert said.count("\n") == 1
     (event,) = map(json.loads, (tmp_path / "outbox/run/events.jsonl").read_text().splitlines())
     assert (event["kind"], event["values"]) == ("tags", {"warning": said.removeprefix("  warning: ").strip()})
-    taken_up = json.loads(json.dumps(state))
-    taken_up["history"] += [row | {"step": 30, "val_fd": 90.0}]
-    warn_once(taken_up, 100, run)
+    resumed = GeneratorHistory(**json.loads(json.dumps(vars(history))))
+    resumed.rows += [row | {"step": 30, "val_fd": 90.0}]
+    warn_once(resumed, 100, run)
     assert capsys.readouterr().out == ""
     assert len((tmp_path / "outbox/run/events.jsonl").read_text().splitlines()) == 1
     run.events.close()

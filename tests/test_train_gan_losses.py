@@ -9,14 +9,16 @@ from PIL import Image
 from scipy.spatial.distance import pdist
 from sklearn.datasets import load_digits
 
-from stages.lib.gan_losses import Loss
-from stages.lib.generation import generate
-from stages.lib.network_files import save_network
-from stages.lib.reference_space import ReferenceSpace
-from stages.lib.reference_training import ReferenceTraining
-from stages.lib.runtime import seed_everything
-from stages.lib.training import train
-from stages.train_gan import GanParams, Validation, build_step
+from stages.generator.losses import Loss
+from stages.generator.sampling import generate
+from stages.generator.training import build_step
+from stages.generator.validation import Validation
+from stages.reference_network.features import ReferenceSpace
+from stages.reference_network.training import ReferenceTraining
+from stages.train_gan import GanParams
+from stages.training.loop import train
+from stages.training.network_files import save_network
+from stages.training.tensorflow import seed_everything
 from tests.conftest import ROOT
 
 SMALL = {"width": 16, "steps": 300, "evaluate_every": 300, "precision": "float32"}
@@ -50,14 +52,28 @@ def test_it_comes_to_a_fifth_of_the_distance_and_keeps_half_the_diversity(loss, 
     images, labels = digits
     defaults = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["gan"]
     params = GanParams(**(defaults | SMALL | SETTINGS.get(loss, {}) | {"loss": loss}))
-    validation = Validation(params, space, images[:300], labels[:300])
+    validation = Validation(
+        space,
+        images[:300],
+        labels[:300],
+        evaluate_images=params.evaluate_images,
+        latent_dim=params.latent_dim,
+        conditional=params.conditional,
+        seed=params.seed,
+    )
     seed_everything(params.seed)
     step = build_step(params, images.shape[1:], 10)
     generator = step.averaged.model
     before = validation.scores(generator)
     options: dict[str, Any] = {"steps": params.steps, "report_every": params.evaluate_every, "seed": params.seed}
     for _ in train(
-        step, lambda epoch: [images[300:]], labels[300:], batch_size=params.batch_size, what="gan", blame="", **options
+        step,
+        lambda epoch: [images[300:]],
+        labels[300:],
+        batch_size=params.batch_size,
+        label="gan",
+        divergence_hint="",
+        **options,
     ):
         after = validation.scores(generator)
     batch = generate(generator, validation.latents[:64], validation.labels[:64]).reshape(64, -1)

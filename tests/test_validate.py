@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from stages import validate
-from stages.lib import dataset
-from stages.lib.terminal import UserError
+from stages.core import dataset
+from stages.running.terminal import UserError
 from tests.conftest import tiny_ingest
 
 OUTPUT, FAILED = Path("data/validate"), Path(".visionloop/validate")

@@ -16,9 +16,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from ops.github import BOT
+from ops.ci.github import BOT
 from tests.conftest import ROOT, end_sender, mlflow_client, user_environment
-from tests.lib.test_tracking import Server
+from tests.running.test_tracking import Server
 from tests.test_pipeline import STAGES, TINY_PARAMS, Project, copy_sources, ran
 from tests.workflows.github_server import GitHubServer
 from tests.workflows.runner import Expressions, Job, Runner, event, github_context
@@ -225,7 +225,7 @@ class World:
         merge = ["git", "merge", "--quiet", "--no-ff", "-m", f"Merge {branch}", f"origin/{branch}"]
         if subprocess.run(merge, cwd=self.developer.folder, capture_output=True, check=False).returncode:
             conflicts = self.developer.run("git", "diff", "--name-only", "--diff-filter=U").split()
-            assert set(conflicts) <= {"dvc.lock", "data/evaluate/metrics.json"}
+            assert set(conflicts) <= {"dvc.lock", "data/evaluate_cnn/metrics.json", "data/evaluate_gan/metrics.json"}
             self.developer.run("git", "checkout", "--theirs", *conflicts)
             self.developer.run("git", "commit", "--quiet", "--all", "--message", f"Merge {branch}")
         self.developer.run("git", "push", "--quiet", "origin", "main")
@@ -366,7 +366,7 @@ def test_new_images_retrain_everything_and_a_lost_machine_costs_its_stage_alone(
     assert "train_gan" in ran(more_images.lost["train"].said)
     trained = more_images.trained["train"]
     assert trained.result == "success", trained.said
-    assert ran(trained.said) == ["train_gan", "evaluate"]
+    assert ran(trained.said) == ["train_gan", "evaluate_gan"]
     assert "train_gan: took a checkpoint from the remote" in trained.said
     assert re.search(r"going on after step \d+ of 600", trained.said)
 
@@ -374,7 +374,7 @@ def test_new_images_retrain_everything_and_a_lost_machine_costs_its_stage_alone(
 def test_the_results_are_committed_by_the_bot(world: World, more_images: MoreImages) -> None:
     shown = world.developer.run("git", "show", "--format=%an|%ce", "--name-only", more_images.bot_commit).split()
     assert shown[0] == "|".join(BOT)
-    assert {"dvc.lock", "data/evaluate/metrics.json"} <= set(shown[1:])
+    assert {"dvc.lock", "data/evaluate_cnn/metrics.json", "data/evaluate_gan/metrics.json"} <= set(shown[1:])
     assert not any(path.endswith(".keras") for path in shown)
     assert ("ci.yml", "more-images") in world.github.dispatches
 
@@ -423,7 +423,7 @@ def better(world: World, more_images: MoreImages) -> Better:
 
 def test_a_change_of_params_retrains_only_what_it_must(better: Better) -> None:
     assert better.trained["train"].result == "success", better.trained["train"].said
-    assert ran(better.trained["train"].said) == ["train_cnn", "evaluate"]
+    assert ran(better.trained["train"].said) == ["train_cnn", "evaluate_cnn"]
 
 
 def test_a_better_model_is_promoted(world: World, better: Better) -> None:
@@ -431,7 +431,7 @@ def test_a_better_model_is_promoted(world: World, better: Better) -> None:
     [decision] = [text for text in world.github.comments_on(better.number) if "visionloop-report" not in text]
     assert "**Promoted" in decision
     champion = mlflow_client(world.store).get_model_version_by_alias("visionloop-cnn", "champion")
-    with (world.developer.folder / "data/evaluate/metrics.json").open() as file:
+    with (world.developer.folder / "data/evaluate_cnn/metrics.json").open() as file:
         metrics = json.load(file)
     assert float(champion.tags["metric.cnn.accuracy"]) == pytest.approx(metrics["cnn"]["accuracy"], abs=1e-5)
 
@@ -492,23 +492,23 @@ def test_bad_data_fails_validation_and_the_report_shows_the_images(world: World,
 
 def test_two_pull_requests_that_never_ran_together_are_not_promoted(world: World, worse: Worse) -> None:
     champion = world.champion().version
-    world.set_params({"evaluate": {"images": 55}})
+    world.set_params({"evaluate_gan": {"images": 55}})
     first = world.push_branch("fewer-images", "Compare fewer images")
-    assert ran(world.train(first, "fewer-images")["train"].said) == ["evaluate"]
+    assert ran(world.train(first, "fewer-images")["train"].said) == ["evaluate_gan"]
     world.developer.run("git", "switch", "--quiet", "main")
-    world.set_params({"evaluate": {"seed": 1}})
+    world.set_params({"evaluate_gan": {"seed": 1}})
     second = world.push_branch("another-seed", "Another seed")
-    assert ran(world.train(second, "another-seed")["train"].said) == ["evaluate"]
+    assert ran(world.train(second, "another-seed")["train"].said) == ["evaluate_gan"]
     world.merge("fewer-images", first)
     commit = world.merge("another-seed", second)
     promoted = world.promote(commit)
     assert promoted.result == "failure"
-    assert "evaluate" in promoted.said
+    assert "evaluate_gan" in promoted.said
     assert "dvc repro" in promoted.said
     assert world.champion().version == champion
     # The same push starts the training of the combination.
     retrained = world.runner.run("train.yml", "push", event("push"), commit)
-    assert ran(retrained["train"].said) == ["evaluate"]
+    assert ran(retrained["train"].said) == ["evaluate_gan"]
     assert world.github.pull_requests[-1]["head"]["ref"] == "retrain/main"
 
 

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from stages.lib import distribution
-from stages.lib.adversarial import AdversarialStep
-from stages.lib.classification import ClassifierStep
-from stages.lib.classifiers import build_classifier
-from stages.lib.gan_networks import build_discriminator, build_generator
-from stages.lib.launcher import is_chief
-from stages.lib.mixing import Mixing
-from stages.lib.runtime import seed_everything, tf
-from stages.lib.training import train
+from stages.classifier.base.networks import build_classifier
+from stages.classifier.base.step import ClassifierStep
+from stages.classifier.mixing import Mixing
+from stages.generator.networks import build_discriminator, build_generator
+from stages.generator.step import AdversarialStep
+from stages.running.launcher import is_chief
+from stages.training import distribution
+from stages.training.loop import train
+from stages.training.tensorflow import seed_everything, tf
 
 STEPS, BATCH_SIZE, CLASSES, SHAPE = 50, 16, 3, (12, 12, 1)
 
@@ -83,7 +83,7 @@ def main(folder: Path, count: int, cases: list[str]) -> None:
             with distribution.strategy().scope():
                 step = CASES[case]()
             options: dict[str, Any] = {"batch_size": BATCH_SIZE, "steps": STEPS, "report_every": STEPS, "seed": 0}
-            reports = list(train(step, lambda epoch: [images], labels, **options, what=case, blame=""))
+            reports = list(train(step, lambda epoch: [images], labels, **options, label=case, divergence_hint=""))
             if is_chief():
                 values = {f"{k:04d}": np.asarray(variable.numpy()) for k, variable in enumerate(step.variables)}
                 values |= {"means": np.array(list(reports[-1].means.values()))}

@@ -1,0 +1,140 @@
+"""Runs what code, params and data have moved away from dvc.lock, as CI does it: `python -m ops retrain`.
+
+Unlike `dvc repro` it starts with nothing pulled and fetches only what the stale stages need; it pushes each stage's
+results and the run-cache as soon as the stage is done, and checkpoints every few minutes, so that after a lost machine
+the next run goes on where this one was. When nothing is stale it leaves at once.
+
+  --plan             only say which stages are stale
+  --set KEY=VALUE    change params first, as `dvc exp run -S` does; several, separated by spaces
+  --update           take up what is new in imported data first (`dvc update`)
+
+Environment: VISIONLOOP_PUSH_SECONDS, between two pushes of checkpoints (300). In GitHub Actions the outputs are
+`stages` (the stale ones), `ran` (true when there was something to do), `failed` (the stage that failed).
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.utils.hydra import apply_overrides
+
+from ops.ci.github import is_bot_commit, set_output
+from ops.project import credentials
+from ops.project.pipeline import check_remote, check_shared_store, dvc, stale_stages, update_imports
+from ops.remote.checkpoints import RemoteCheckpoints, pushed_every
+from stages.running.terminal import UserError, run_stage, say
+
+LOG, PASSED = Path(".visionloop/retrain.log"), Path("data/validate/passed")
+TRAINING = ("reference", "train_cnn", "train_gan")  # the stages that write checkpoints
+PUSH_SECONDS = 300.0
+
+
+def set_params(assignments: list[str]) -> None:
+    """Changes params.yaml as `dvc exp run -S` does. Raises UserError for a key that is not there."""
+    for assignment in assignments:
+        key, equals, _ = assignment.partition("=")
+        known = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+        section, _, name = key.partition(".")
+        if not equals or name not in (known.get(section) or {}):
+            raise UserError(f"{assignment!r} is no change of params.yaml; expected for example gan.lr=2e-4")
+    try:
+        apply_overrides("params.yaml", assignments)
+    except DvcException as error:
+        raise UserError(f"{' '.join(assignments)}: {error.__cause__ or error}") from None
+
+
+def reproduce(stage: str) -> bool:
+    """Runs `dvc repro` up to a stage, and says whether that came through. What it prints goes to the log as well."""
+    credentials.refresh()
+    command = [sys.executable, "-m", "dvc", "repro", "--pull", "--allow-missing", stage]
+    with LOG.open("a", encoding="utf-8") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            log.write(line)
+        return process.wait() == 0
+
+
+def push(stage: str) -> None:
+    """Pushes what a stage made and the run-cache, so that another machine need not run it.
+
+    `dvc push` leaves out the metrics, which git keeps. But the run-cache gives a stage back as a whole or not at all,
+    and the commit that holds them may never come, so they go as well.
+    """
+    dvc("push", "--run-cache", stage)
+    with Repo() as repo:
+        [definition] = [found for found in repo.index.stages if found.addressing == stage]
+        repo.cloud.push([output.hash_info for output in definition.outs if not output.use_cache])
+
+
+def retrain() -> str:
+    """Reproduces every stage in turn and pushes what came out; returns the stage that failed, or an empty string."""
+    seconds = float(os.environ.get("VISIONLOOP_PUSH_SECONDS", PUSH_SECONDS))
+    LOG.parent.mkdir(exist_ok=True)
+    LOG.unlink(missing_ok=True)
+    lock = Path("dvc.lock")
+    for stage in yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]:
+        before = lock.read_bytes() if lock.exists() else b""
+        if stage in TRAINING:
+            checkpoints = RemoteCheckpoints(stage)
+            if checkpoints.pull():
+                say(f"{stage}: took a checkpoint from the remote")
+            with pushed_every(seconds, checkpoints):
+                came_through = reproduce(stage)
+        else:
+            came_through = reproduce(stage)
+        if not came_through:
+            return stage
+        if stage == "validate" and not PASSED.exists():  # by which later stages name the data in MLflow
+            dvc("pull", str(PASSED))
+        if lock.read_bytes() != before:
+            push(stage)
+        if stage in TRAINING:
+            checkpoints.remove_finished()
+    return ""
+
+
+def main() -> None:
+    summary, _, rest = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(
+        prog="python -m ops retrain",
+        description=f"{summary}\n\n{rest}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--plan", action="store_true", help="only say which stages are stale")
+    parser.add_argument("--set", default="", metavar="'KEY=VALUE ...'", help="change params first")
+    parser.add_argument("--update", action="store_true", help="take up what is new in imported data first")
+    arguments = parser.parse_args()
+    if not arguments.plan:
+        check_shared_store()
+        check_remote()
+    if arguments.set.split():
+        set_params(arguments.set.split())
+    if arguments.update:
+        update_imports(download=not arguments.plan)
+    stages = stale_stages()
+    if is_bot_commit():  # whatever it says of itself, training it again would go round in circles
+        say("HEAD is the commit of a retraining")
+        stages = []
+    set_output("stages", " ".join(stages))
+    set_output("ran", "true" if stages and not arguments.plan else "false")
+    if not stages:
+        say("nothing to run: dvc.lock agrees with code, params and data")
+        return
+    say(f"stale: {', '.join(stages)}, and what depends on it")
+    if arguments.plan:
+        return
+    failed = retrain()
+    set_output("failed", failed)
+    if failed:
+        raise UserError(f"{failed} did not come through; its last lines are above, and in {LOG}")
+
+
+if __name__ == "__main__":
+    run_stage(main)

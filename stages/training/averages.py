@@ -1,0 +1,37 @@
+"""An exponential moving average of a network's weights."""
+
+from typing import Any
+
+from stages.training.tensorflow import keras, tf
+
+
+class AveragedNetwork:
+    """A copy of `model` that holds the running average of its weights and batch statistics.
+
+    It starts as the first weights, and the decay grows as (1 + t) / (10 + t) to `decay`, so that the average is of use
+    from the first steps. decay 0 makes it a plain copy.
+    """
+
+    def __init__(self, model, decay: float):
+        self.decay = float(decay)
+        self.source = model
+        self.model = keras.models.clone_model(model)
+        self.model.set_weights(model.get_weights())
+        self.twin: Any = None
+
+    @property
+    def network(self):
+        """The average as it is now, as a network to compute with outside of the training."""
+        if not isinstance(self.model.weights[0].value, tf.distribute.DistributedValues):
+            return self.model
+        # One whose weights lie on several replicas computes on all of them only.
+        self.twin = self.twin or keras.models.clone_model(self.model)
+        self.twin.set_weights(self.model.get_weights())
+        return self.twin
+
+    def update(self, index) -> None:
+        """Moves the average after step `index` (int64 scalar)."""
+        t = tf.cast(index, tf.float32)
+        rate = 1.0 - tf.minimum(self.decay, (1.0 + t) / (10.0 + t))
+        for average, value in zip(self.model.weights, self.source.weights, strict=True):
+            average.assign_add(rate * (value - average))
