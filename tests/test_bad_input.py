@@ -570,7 +570,7 @@ BAD_PARAMS: dict[str, tuple[str | bytes, str]] = {
     "huge": ("ingest: {image_size: 1" + "0" * 50 + "}", "`ingest.image_size` is 10000"),
     "too long to write out": (
         "ingest: {shard_mib: 0x" + "f" * 9000 + "}",
-        "`ingest.shard_mib` is a number of thousands",
+        "`ingest.shard_mib` is a number with thousands",
     ),
     "a long text": ("ingest: {fit: " + "x" * 100_000 + "}", "`ingest.fit` is 'xxx"),
     "wrong type": ("ingest: {channels: three}", "`ingest.channels` is 'three': "),

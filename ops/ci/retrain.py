@@ -25,12 +25,13 @@ from dvc.utils.hydra import apply_overrides
 
 from ops.ci.github import is_bot_commit, set_output
 from ops.project import credentials
+from ops.project.networks import NETWORKS
 from ops.project.pipeline import check_remote, check_shared_store, dvc, stale_stages, update_imports
 from ops.remote.checkpoints import RemoteCheckpoints, pushed_every
 from stages.running.terminal import UserError, run_stage, say
 
 LOG, PASSED = Path(".visionloop/retrain.log"), Path("data/validate/passed")
-TRAINING = ("reference", "train_cnn", "train_gan")  # the stages that write checkpoints
+TRAINING = ("reference", *(network.train_stage for network in NETWORKS.values()))  # the stages that write checkpoints
 PUSH_SECONDS = 300.0
 
 
@@ -49,7 +50,7 @@ def set_params(assignments: list[str]) -> None:
 
 
 def reproduce(stage: str) -> bool:
-    """Runs `dvc repro` up to a stage, and says whether that came through. What it prints goes to the log as well."""
+    """Runs `dvc repro` up to a stage, and returns whether it succeeded. What it prints goes to the log as well."""
     credentials.refresh()
     command = [sys.executable, "-m", "dvc", "repro", "--pull", "--allow-missing", stage]
     with LOG.open("a", encoding="utf-8") as log:
@@ -86,10 +87,10 @@ def retrain() -> str:
             if checkpoints.pull():
                 say(f"{stage}: took a checkpoint from the remote")
             with pushed_every(seconds, checkpoints):
-                came_through = reproduce(stage)
+                succeeded = reproduce(stage)
         else:
-            came_through = reproduce(stage)
-        if not came_through:
+            succeeded = reproduce(stage)
+        if not succeeded:
             return stage
         if stage == "validate" and not PASSED.exists():  # by which later stages name the data in MLflow
             dvc("pull", str(PASSED))
@@ -133,7 +134,7 @@ def main() -> None:
     failed = retrain()
     set_output("failed", failed)
     if failed:
-        raise UserError(f"{failed} did not come through; its last lines are above, and in {LOG}")
+        raise UserError(f"{failed} failed; its last lines are above, and in {LOG}")
 
 
 if __name__ == "__main__":
