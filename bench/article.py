@@ -1,4 +1,4 @@
-"""The classifier as tutorials write it: Keras `fit`, batches of 32, Adam, float arrays in memory."""
+"""A typical tutorial's classifier: Keras `fit`, batches of 32, Adam, float arrays in memory."""
 
 import time
 
@@ -8,7 +8,7 @@ BATCH_SIZE = 32
 
 
 def build(shape: tuple[int, int, int], classes: int):
-    """Images float32 [n, *shape] from 0 to 1 in, probabilities out; compiled."""
+    """A compiled network from images float32 [n, *shape], 0 to 1, to probabilities."""
     import keras
 
     layers = keras.layers
@@ -38,8 +38,8 @@ def train(
     epochs: int | None = None,
     seconds: float | None = None,
 ) -> list[tuple[float, float]]:
-    """Seconds of training until the end of each epoch, and the accuracy on the test images then; images uint8 [n, h, w,
-    c]. Stops after `epochs`, or after the first epoch that ends later than `seconds`."""
+    """Trains on images uint8 [n, h, w, c]; returns the seconds of training and test accuracy after each epoch. Stops
+    after `epochs`, or after the first epoch that ends later than `seconds`."""
     import keras
 
     keras.utils.set_random_seed(seed)
@@ -47,18 +47,18 @@ def train(
     images, labels = images[order].astype("float32") / 255, labels[order]
     test_images = test_images.astype("float32") / 255
     rows: list[tuple[float, float]] = []
-    tested = 0.0  # seconds; they do not count
+    test_seconds = 0.0  # excluded from the training time
     start = time.perf_counter()
     model = build(images.shape[1:], int(labels.max()) + 1)
 
     def test(epoch, logs):
-        nonlocal tested
+        nonlocal test_seconds
         before = time.perf_counter()
         predicted = model.predict(test_images, batch_size=512, verbose=0).argmax(axis=1)
-        rows.append((before - start - tested, float((predicted == test_labels).mean())))
-        tested += time.perf_counter() - before
+        rows.append((before - start - test_seconds, float((predicted == test_labels).mean())))
+        test_seconds += time.perf_counter() - before
         model.stop_training = len(rows) == epochs or (seconds is not None and rows[-1][0] >= seconds)
 
-    after_each = keras.callbacks.LambdaCallback(on_epoch_end=test)
-    model.fit(images, labels, batch_size=BATCH_SIZE, epochs=10**6, verbose=0, callbacks=[after_each])
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=test)
+    model.fit(images, labels, batch_size=BATCH_SIZE, epochs=10**6, verbose=0, callbacks=[callback])
     return rows

@@ -1,14 +1,14 @@
-"""Do generated images help the classifier? Its test accuracy with few and many real images.
+"""Measures whether generated images help the classifier: its test accuracy with few and many real images.
 
     python -m bench.augmentation_value ARCHIVE [--sizes 20 100 500 0] [--seeds 0 1 2] [--jobs 2] [--resume]
 
-ARCHIVE is Fashion-MNIST, as folders `train/CLASS` and `test/CLASS`. For each number of real images of a class (0: all)
-and each seed, the default generator is trained on these images and no others, with DiffAugment when they are few, and
-then the classifier of the preset `fashion_mnist` four times, in equally many steps:
+ARCHIVE is Fashion-MNIST, with folders `train/CLASS` and `test/CLASS`. For each number of real images per class (0: all)
+and each seed, the default generator is trained on only these images, with DiffAugment when they are few, and then the
+classifier of the preset `fashion_mnist` four times, with equal numbers of steps:
 
-    none        the real images as they are
+    none        the real images, unchanged
     classical   mirrored and shifted
-    generated   as many generated images beside them, new ones in each of 8 epochs
+    generated   plus an equal number of generated images, new ones in each of 8 epochs
     both        real and generated images, mirrored and shifted
 
 Writes bench/results/augmentation_value.json and .png.
@@ -44,18 +44,18 @@ from stages.training.tensorflow import seed_everything, tf
 
 KINDS = ("none", "classical", "generated", "both")
 GENERATOR_STEPS, CLASSIFIER_STEPS, VIEWS = 3000, 1500, 8
-FEW = 1000  # images of a class, below which the discriminator sees them augmented
+FEW = 1000  # images per class, below which the discriminator sees augmented images
 
 
-def try_kinds(images: Images, per_class: int, seed: int, threads: int) -> dict[str, float]:
+def accuracies(images: Images, per_class: int, seed: int, threads: int) -> dict[str, float]:
     """Test accuracy of a classifier for each kind of augmentation."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
-    made = generated_views(images, per_class, seed)
-    return {kind: train_classifier(images, made, kind, seed) for kind in KINDS}
+    generated = generated_views(images, per_class, seed)
+    return {kind: train_classifier(images, generated, kind, seed) for kind in KINDS}
 
 
 def generated_views(images: Images, per_class: int, seed: int) -> list[np.ndarray]:
-    """Generated images in place of each real one, uint8 [n, h, w, c] of the same label, VIEWS times."""
+    """VIEWS sets of generated images, uint8 [n, h, w, c], with the labels of the real images."""
     few = {"gan.diff_augment": ["translation", "cutout"], "gan.ada_target": 0.8} if per_class < FEW else {}
     params = load_generator({"gan.steps": GENERATOR_STEPS} | few, seed)
     seed_everything(seed)
@@ -72,20 +72,21 @@ def generated_views(images: Images, per_class: int, seed: int) -> list[np.ndarra
     return [generate(step.averaged.model, each, labels) for each in latents]
 
 
-def train_classifier(images: Images, made: Sequence[np.ndarray], kind: str, seed: int) -> float:
+def train_classifier(images: Images, generated: Sequence[np.ndarray], kind: str, seed: int) -> float:
+    """Trains a classifier with one kind of augmentation; returns its test accuracy."""
     augmentation, params = load_classifier(preset("fashion_mnist") | {"cnn.batch_size": 128, "cnn.lr": 8e-3})
-    chosen = [make() for make in recipe(augmentation).values()] if kind in ("classical", "both") else []
+    operations = [make() for make in recipe(augmentation).values()] if kind in ("classical", "both") else []
 
     def view(epoch: int) -> list[np.ndarray]:
-        shown = [images.train]
+        shards = [images.train]
         if kind in ("generated", "both"):
-            shown.append(made[epoch % VIEWS])
-        return [augment(each, 0, seed + k, epoch, chosen) for k, each in enumerate(shown)]
+            shards.append(generated[epoch % VIEWS])
+        return [augment(shard, 0, seed + k, epoch, operations) for k, shard in enumerate(shards)]
 
     labels = np.concatenate([images.train_labels] * len(view(0)))
     per_epoch = steps_per_epoch(view(0), params.batch_size)
     seed_everything(seed)
-    # The schedule of the classifier is set by its epochs: here by those that hold the steps.
+    # The number of epochs determines the classifier's schedule: these epochs contain all steps.
     planned = params.model_copy(update={"epochs": -(-CLASSIFIER_STEPS // per_epoch), "seed": seed})
     step = build_classifier_step(planned, images.train.shape[1:], labels, 10, per_epoch)
     options: dict[str, Any] = {
@@ -99,7 +100,7 @@ def train_classifier(images: Images, made: Sequence[np.ndarray], kind: str, seed
 
 
 def draw(result: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """Mean and range of the seeds: accuracy, and its difference from no augmentation."""
+    """Plots mean and range over the seeds: accuracy, and its gain over no augmentation."""
     sizes = list(result)
     with panel_axes(2, path) as axes:
         for colour, kind in zip(COLOURS, KINDS, strict=True):
@@ -110,52 +111,52 @@ def draw(result: Mapping[str, Mapping[str, Any]], path: Path) -> None:
                 ]
                 means = np.array([np.mean(each) for each in values])
                 spread = np.abs(np.array([[min(each), max(each)] for each in values]).T - means)
-                places = np.arange(len(sizes)) + 0.08 * (KINDS.index(kind) - 1.5)
+                positions = np.arange(len(sizes)) + 0.08 * (KINDS.index(kind) - 1.5)
                 style = {"color": colour, "marker": "o", "markersize": 4, "capsize": 2, "linewidth": 1}
-                axis.errorbar(places, means, spread, label=kind, **style)
+                axis.errorbar(positions, means, spread, label=kind, **style)
         for axis, label in zip(axes, ("test accuracy", "gain over no augmentation"), strict=True):
             axis.set_xticks(range(len(sizes)), [size if size != "0" else "all" for size in sizes])
-            axis.set(xlabel="real images of each class", ylabel=label)
+            axis.set(xlabel="real images per class", ylabel=label)
         axes[0].legend(fontsize=8, title="augmentation (bars: range of seeds)", title_fontsize=8)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("archive", type=Path)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[20, 100, 500, 0], help="images of a class; 0: all")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[20, 100, 500, 0], help="images per class; 0: all")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, which share the processors")
-    parser.add_argument("--resume", action="store_true", help="keep what results/augmentation_value.json holds")
-    given = parser.parse_args()
-    images = read_images(given.archive)
+    parser.add_argument("--jobs", type=int, default=1, help="parallel trainings, which share the processors")
+    parser.add_argument("--resume", action="store_true", help="keep the results in results/augmentation_value.json")
+    arguments = parser.parse_args()
+    images = read_images(arguments.archive)
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / "augmentation_value.json"
     result: dict[str, Any] = {"machine": machine(), "accuracy": {}}
-    if given.resume:
+    if arguments.resume:
         result = json.loads(path.read_text(encoding="utf-8"))
-    for size in given.sizes:
+    for size in arguments.sizes:
         result["accuracy"].setdefault(str(size), {kind: {} for kind in KINDS})
-    todo = [
+    missing = [
         (size, seed)
-        for seed, size in product(given.seeds, given.sizes)
+        for seed, size in product(arguments.seeds, arguments.sizes)
         if str(seed) not in result["accuracy"][str(size)]["none"]
     ]
-    # A new process each, so that none finds what another has left.
-    context, threads = multiprocessing.get_context("spawn"), max(1, (os.cpu_count() or 1) // given.jobs)
-    with ProcessPoolExecutor(given.jobs, context, max_tasks_per_child=1) as pool:
+    # A new process for each, so that no training is affected by another.
+    context, threads = multiprocessing.get_context("spawn"), max(1, (os.cpu_count() or 1) // arguments.jobs)
+    with ProcessPoolExecutor(arguments.jobs, context, max_tasks_per_child=1) as pool:
         running = {}
-        for size, seed in todo:
+        for size, seed in missing:
             part = images.few(size, seed) if size else images
-            running[pool.submit(try_kinds, part, size or len(images.train) // 10, seed, threads)] = size, seed
-        for done in as_completed(running):  # the figures are kept as they come: it takes an hour
+            running[pool.submit(accuracies, part, size or len(images.train) // 10, seed, threads)] = size, seed
+        for done in as_completed(running):  # each result is saved at once: all take an hour
             size, seed = running[done]
-            for kind, reached in done.result().items():
-                result["accuracy"][str(size)][kind][str(seed)] = reached
+            for kind, value in done.result().items():
+                result["accuracy"][str(size)][kind][str(seed)] = value
             path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-            shown = ", ".join(f"{kind} {reached:.4f}" for kind, reached in done.result().items())
-            print(f"{size or 'all'} images a class, seed {seed}: {shown}", flush=True)
+            shown = ", ".join(f"{kind} {value:.4f}" for kind, value in done.result().items())
+            print(f"{size or 'all'} images per class, seed {seed}: {shown}", flush=True)
     draw(result["accuracy"], path.with_suffix(".png"))
-    print(f"written: {path} and {path.with_suffix('.png').name}")
+    print(f"wrote {path} and {path.with_suffix('.png').name}")
 
 
 if __name__ == "__main__":

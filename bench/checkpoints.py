@@ -1,8 +1,8 @@
-"""What checkpoints cost: `python -m bench.checkpoints`, after `dvc repro`.
+"""Measures the cost of checkpoints: `python -m bench.checkpoints`, after `dvc repro`.
 
-Trains the default GAN on data/ingest with and without checkpoints, one after the other, three times each, and prints
-the ratio. Checkpoints come every second instead of every 30, so that there are enough of them to be measured; the cost
-at the default interval follows.
+Trains the default GAN on data/ingest with and without checkpoints, in turn, three times each, and prints the ratio.
+Checkpoints are written every second instead of every 30, so that there are enough of them to measure; the cost at the
+default interval follows from it.
 """
 
 import os
@@ -24,8 +24,8 @@ STEPS, REPETITIONS, SECONDS = 256, 3, 1.0
 
 
 def seconds_per_step(params: GanParams, interval: float | None) -> tuple[float, int]:
-    """Seconds a step of the default GAN takes, checkpoints every `interval` seconds included, and how many there were;
-    the first 64 steps, in which the graph is compiled, do not count."""
+    """Seconds per step of the default GAN with checkpoints every `interval` seconds, and the number of checkpoints. The
+    first 64 steps, which include compiling the graph, do not count."""
     shards, labels, classes = open_shards(DATA, "train"), read_labels(DATA, "train"), len(read_classes(DATA))
     seed_everything(params.seed)
     step = build_step(params, shards[0].shape[1:], classes)
@@ -39,7 +39,7 @@ def seconds_per_step(params: GanParams, interval: float | None) -> tuple[float, 
 
     os.environ["VISIONLOOP_CHECKPOINT_SECONDS"] = str(interval or 1e9)
     checkpoint = Counting("train_gan", params, {})
-    checkpoint.__dict__["key"] = "bench"  # not that of a training that somebody may want to go on with
+    checkpoint.__dict__["key"] = "bench"  # not the key of a training that a user may want to resume
     times = []
     with checkpoint:
         reports = train(
@@ -69,7 +69,8 @@ def main() -> None:
         print(f"{without[-1] * 1e3:.2f} ms a step without, {seconds * 1e3:.2f} ms with {saved} checkpoints", flush=True)
     ratio = statistics.median(with_them) / statistics.median(without)
     print(f"ratio with a checkpoint every {SECONDS:.0f} s: {ratio:.4f}")
-    print(f"so every {checkpoints.SECONDS:.0f} s: {1 + (ratio - 1) * SECONDS / checkpoints.SECONDS:.4f}")
+    default = checkpoints.SECONDS_BETWEEN_SAVES
+    print(f"which is, every {default:.0f} s: {1 + (ratio - 1) * SECONDS / default:.4f}")
 
 
 if __name__ == "__main__":

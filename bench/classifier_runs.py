@@ -24,13 +24,13 @@ from stages.training.network_files import copy_in_float32
 from stages.training.scores import accuracy
 from stages.training.tensorflow import compute_dtype, seed_everything
 
-SPEED_STEPS, SPARE = 48, 0.97  # steps from which the speed is known; share of the time that is planned for
+SPEED_STEPS, PLANNED_SHARE = 48, 0.97  # steps for measuring the speed; share of the time to plan for
 
 Overrides = Mapping[str, Any]  # `section.key: value`
 
 
 def preset(*names: str) -> dict[str, Any]:
-    """The params that presets change, `section.key: value`; those of later ones win."""
+    """The params that presets change, `section.key: value`; later presets override earlier ones."""
     words = [word for name in names for word in shlex.split((ROOT / "presets" / name).read_text(encoding="utf-8"))]
     pairs = (word.partition("=") for word in words if word != "-S")
     return {key: yaml.safe_load(value) for key, _, value in pairs}
@@ -51,19 +51,19 @@ def train_article(images: Images, seed: int, epochs: int | None, seconds: float 
 
 
 def train_recipe(images: Images, seed: int, overrides: Overrides, seconds: float | None) -> dict[str, Any]:
-    """One training; with `seconds` in as many epochs as fit into them. `accuracy` is that of the network as the stage
-    saves it, `plain` its accuracy without averaging over views of the test images."""
+    """One training; with `seconds`, in as many epochs as fit into them. `accuracy` is of the network as the stage saves
+    it, `plain` is without averaging over views of the test images."""
     if seconds is not None:
-        epochs = _epochs_within(images, overrides, SPARE * seconds)
+        epochs = _epochs_within(images, overrides, PLANNED_SHARE * seconds)
         overrides = {**overrides, "cnn.epochs": epochs, "augment.views": epochs}
-    tested, rows = 0.0, []
+    test_seconds, rows = 0.0, []
     seed_everything(seed)  # imports TensorFlow
     start = time.perf_counter()
     step, params, reports = _training(images, seed, overrides)
     for _ in reports:
         before = time.perf_counter()
-        rows.append((before - start - tested, _accuracy(step.averaged.model, images)))
-        tested += time.perf_counter() - before
+        rows.append((before - start - test_seconds, _accuracy(step.averaged.model, images)))
+        test_seconds += time.perf_counter() - before
     classes = int(images.train_labels.max()) + 1
     network = copy_in_float32(step.averaged.model, lambda: build_network(params, images.train.shape[1:], classes))
     return {
@@ -77,16 +77,16 @@ def train_recipe(images: Images, seed: int, overrides: Overrides, seconds: float
 
 
 def _training(images: Images, seed: int, overrides: Overrides):
-    """The step, its params, and the reports of the training, one an epoch."""
+    """The step, its params, and the reports of the training, one per epoch."""
     augmentation, params = load(overrides)
-    chosen = [make() for make in recipe(augmentation).values()]
-    kept: dict[int, list[np.ndarray]] = {}
+    operations = [make() for make in recipe(augmentation).values()]
+    views: dict[int, list[np.ndarray]] = {}
 
     def view(epoch: int) -> list[np.ndarray]:
         number = epoch % augmentation.views
-        if number not in kept:
-            kept[number] = [augment(images.train, 0, seed, number, chosen)]
-        return kept[number]
+        if number not in views:
+            views[number] = [augment(images.train, 0, seed, number, operations)]
+        return views[number]
 
     seed_everything(seed)
     labels, batch_size = images.train_labels, min(params.batch_size, len(images.train))
@@ -107,15 +107,17 @@ def _training(images: Images, seed: int, overrides: Overrides):
 
 
 def _epochs_within(images: Images, overrides: Overrides, seconds: float) -> int:
-    """How many epochs take so long, by the speed of a few steps after the first epoch, which holds the compiling."""
+    """The number of epochs that fit into `seconds`, from the speed of a few steps after the first epoch, which includes
+    compiling."""
     _, params = load(overrides)
     part = images.train[: SPEED_STEPS * params.batch_size]
     few = images._replace(train=part, train_labels=images.train_labels[: len(part)])
     start = time.perf_counter()
     _, _, reports = _training(few, 0, {**overrides, "cnn.epochs": 3, "augment.views": 3})
     ends = [time.perf_counter() - start for _ in reports]
-    an_epoch = (ends[2] - ends[0]) / 2
-    return max(1, int((seconds - (ends[0] - an_epoch)) / (an_epoch * len(images.train) / len(part))))
+    epoch_seconds = (ends[2] - ends[0]) / 2
+    compile_seconds = ends[0] - epoch_seconds
+    return max(1, int((seconds - compile_seconds) / (epoch_seconds * len(images.train) / len(part))))
 
 
 def _accuracy(network, images: Images) -> float:
@@ -123,7 +125,7 @@ def _accuracy(network, images: Images) -> float:
 
 
 def measure_peak(arch: str, shape: tuple[int, int, int], classes: int, overrides: Overrides) -> dict[str, float]:
-    """What the convolutions of a network can do on this machine: in the recipe's batch size and the fastest dtype."""
+    """The speed of only the convolutions of a network on this machine, in the recipe's batch size and fastest dtype."""
     _, params = load(overrides)
     seed_everything(0)
     network = build_classifier(arch, shape, classes, params.width, compute_dtype("auto"), params.depth)  # type: ignore[arg-type]

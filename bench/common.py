@@ -1,4 +1,4 @@
-"""What the comparisons share."""
+"""Functions that the comparisons share."""
 
 import multiprocessing
 import platform
@@ -16,24 +16,26 @@ RESULTS = ROOT / "bench" / "results"
 
 
 def in_new_process(function: Callable, *arguments) -> Any:
-    """So that no training finds what another has left: settings, memory, compiled graphs."""
+    """Calls a function in a new process, so that no training is affected by another's settings, memory or graphs."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
 
 def copy_pipeline(project: Path) -> None:
-    """What a stage reads of a checkout beside params and data: checkpoints are named by the code."""
+    """Copies the files that a stage reads in addition to params and data: checkpoints are named by the code."""
     shutil.copytree(ROOT / "stages", project / "stages", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", "versions.yaml"):
         shutil.copy(ROOT / name, project / name)
 
 
 def summary(values: Sequence[float], seeds: Sequence[int]) -> dict[str, Any]:
-    of_seed = {str(seed): value for seed, value in zip(seeds, values, strict=True)}
-    return {"mean": statistics.mean(values), "range": [min(values), max(values)], "seeds": of_seed}
+    """Mean, range and values by seed, as the results files hold them."""
+    by_seed = {str(seed): value for seed, value in zip(seeds, values, strict=True)}
+    return {"mean": statistics.mean(values), "range": [min(values), max(values)], "seeds": by_seed}
 
 
 def machine() -> dict[str, str]:
+    """Processor, package versions and commit of a measurement."""
     cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True

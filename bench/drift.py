@@ -1,12 +1,11 @@
-"""How reliably ops.drift tells changed images from others, with the thresholds of drift.yaml.
+"""Measures how reliably `visionloop drift` detects changed images, with the thresholds of drift.yaml.
 
     python -m bench.drift ARCHIVE [--tries 20] [--per-class N]    prints the share of tries that raise an alarm
 
-ARCHIVE is a data set as ingest reads it; the figures in RESULTS.md are of Fashion-MNIST. A third of its images trains
-the reference network, once. What is left is halved anew in each try: one half makes the profile, as if it were a
-champion's data set (its features are those of the 30% that are its val and test images), and the other half is
-compared with it, changed or not. So no image of a feature sample, and none that is compared, was seen by the network,
-as in a real run.
+ARCHIVE is a data set as ingest reads it; RESULTS.md uses Fashion-MNIST. A third of its images trains the reference
+network, once. The rest is split in half at random in each try: one half makes the profile, as if it were a champion's
+data set (its features are of the 30% that are its val and test images), and the other half is compared with it, changed
+or not. So the network was not trained on any image of a feature sample or of a comparison, as in a real run.
 """
 
 import argparse
@@ -49,7 +48,7 @@ def invert(images: np.ndarray) -> np.ndarray:
 
 
 def blur(sigma: float) -> Change:
-    """By a Gaussian of so many px."""
+    """A blur by a Gaussian of `sigma` px."""
 
     def change(images: np.ndarray) -> np.ndarray:
         return np.stack([cv2.GaussianBlur(image, (0, 0), sigma) for image in images]).reshape(images.shape)
@@ -58,15 +57,15 @@ def blur(sigma: float) -> Change:
 
 
 def relight(contrast: float, brightness: float) -> Change:
-    """Greys times `contrast` plus `brightness`."""
+    """A change of greys, times `contrast` plus `brightness`."""
     return lambda images: np.clip(np.round(images * contrast + brightness), 0, 255).astype(np.uint8)
 
 
 class Simulation:
-    """Tries of ops.drift on halves of a data set."""
+    """Tries of the drift check on halves of a data set."""
 
     def __init__(self, archive: Path, folder: Path, *, per_class: int | None, steps: int):
-        """Decodes the images (at most `per_class` of each class and split) into `folder`, trains the network."""
+        """Decodes the images (at most `per_class` of each class and split) into `folder` and trains the network."""
         with open_source(archive) as source:
             items = limited(source.items, per_class)
             plan = survey(items, source.image_size, None, "pad")
@@ -76,10 +75,10 @@ class Simulation:
         self.all = observe(folder)
         self.policy = load_params(DriftParams, "drift", Path(__file__).parents[1] / POLICY)
         order = np.random.default_rng(0).permutation(len(self.all.labels))
-        seen, self.rest = np.sort(order[: len(order) // 3]), np.sort(order[len(order) // 3 :])
+        trained_on, self.rest = np.sort(order[: len(order) // 3]), np.sort(order[len(order) // 3 :])
         training = ReferenceTraining(
-            [self.all.images(seen)],
-            self.all.labels[seen],
+            [self.all.images(trained_on)],
+            self.all.labels[trained_on],
             len(self.all.classes),
             steps=steps,
             batch_size=128,
@@ -97,7 +96,7 @@ class Simulation:
         self.add("none", lambda images: images)
 
     def add(self, name: str, change: Change) -> None:
-        """Makes `name` stand for this change; the statistics and features of all images so changed are kept."""
+        """Adds a change by `name`: computes and keeps statistics and features of all images after this change."""
         if name in self.known:
             return
         images = change(self.images)
@@ -110,7 +109,7 @@ class Simulation:
         return np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
 
     def profile(self, half: np.ndarray, seed: int) -> Profile:
-        """Of this half as a champion's data set."""
+        """The profile of this half as a champion's data set."""
         random = np.random.default_rng([seed, 2])
         statistics, features = self.known["none"]
         edges, classes = bin_edges(statistics[half]), len(self.all.classes)
@@ -129,13 +128,13 @@ class Simulation:
         )
 
     def findings(self, profile: Profile, old: np.ndarray, new: np.ndarray, change: str, seed: int) -> list[Finding]:
-        """Of data that holds the images at positions `old` as they are, and those at `new` with this change."""
+        """The findings about data with the images at positions `old` unchanged, and those at `new` with this change."""
         statistics, features = self.known[change]
-        together = np.concatenate([old, new])
-        is_new = np.arange(len(together)) >= len(old)
+        positions = np.concatenate([old, new])
+        is_new = np.arange(len(positions)) >= len(old)
         observed = replace(
             self.all,
-            labels=self.labels[together],
+            labels=self.labels[positions],
             statistics=np.concatenate([self.known["none"][0][old], statistics[new]]),
         )
         chosen = new[balanced(self.labels[new], self.policy.max_images, np.random.default_rng([seed, 3]))]
@@ -143,8 +142,8 @@ class Simulation:
         return find_drift(profile, observed, is_new, embedded, self.policy)[0]
 
     def alarms(self, change: str, tries: int, images: int | None = None, keep: float = 1.0) -> int:
-        """In how many tries the other half (with this change, and this share of the images of its first three classes)
-        raises the alarm; with `images`, only so many of them beside the whole old half."""
+        """The number of tries in which the other half (with this change, and with the share `keep` of the images of its
+        first three classes) raises an alarm; with `images`, only this number of them, added to the whole old half."""
         raised = 0
         for seed in range(tries):
             first, second = self.halves(seed)
@@ -171,7 +170,7 @@ CHANGES: Mapping[str, Change] = {
     "brightness + 20": relight(1, 20),
     "contrast x 0.8, brightness + 20": relight(0.8, 20),
 }
-KEPT = (0.8, 0.6, 0.5, 0.4, 1 / 3)
+KEPT_SHARES = (0.8, 0.6, 0.5, 0.4, 1 / 3)
 NEW_IMAGES = (50, 100, 300, 1000)
 
 
@@ -180,15 +179,15 @@ def main() -> None:
         prog="python -m bench.drift", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("archive", type=Path, help="a folder or archive of images in class folders")
-    parser.add_argument("--tries", type=int, default=20, help="halvings behind each figure (20)")
-    parser.add_argument("--per-class", type=int, help="at most so many images of each class and split; default: all")
+    parser.add_argument("--tries", type=int, default=20, help="tries per value; default: %(default)s")
+    parser.add_argument("--per-class", type=int, help="maximum images per class and split; default: all")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         simulation = Simulation(arguments.archive, Path(folder), per_class=arguments.per_class, steps=300)
         tries = arguments.tries
         low, high = wilson_interval(0.0, tries)
         print(
-            f"{len(simulation.rest) // 2:,} images in a half; none of {tries} tries stands for {low:.0%} to {high:.0%}"
+            f"{len(simulation.rest) // 2:,} images per half; 0 of {tries} tries means a rate of {low:.0%} to {high:.0%}"
         )
         head = f"{'share of tries with an alarm':34}{'the half':>10}"
         print(head + "".join(f"{f'{n} new':>10}" for n in NEW_IMAGES))
@@ -198,7 +197,7 @@ def main() -> None:
             print(f"{name:34}" + "".join(f"{rate:>10.0%}" for rate in rates), flush=True)
             if name != "none":
                 del simulation.known[name]
-        for keep in KEPT:
+        for keep in KEPT_SHARES:
             rate = simulation.alarms("none", tries, keep=keep) / tries
             print(f"{f'{keep:.0%} of the images of 3 classes':34}{rate:>10.0%}", flush=True)
 

@@ -11,7 +11,7 @@ from stages.running.terminal import UserError
 
 
 class Images(NamedTuple):
-    """uint8 [n, height, width, 1] each, labels int32 [n] in alphabetical order of the classes."""
+    """Images uint8 [n, height, width, 1], labels int32 [n] in alphabetical order of the classes."""
 
     train: np.ndarray
     train_labels: np.ndarray
@@ -19,7 +19,7 @@ class Images(NamedTuple):
     test_labels: np.ndarray
 
     def few(self, per_class: int, seed: int) -> "Images":
-        """So many random train images of each class, and all test images."""
+        """`per_class` random train images of each class, and all test images."""
         order = np.random.default_rng(seed).permutation(len(self.train))
         labels = self.train_labels[order]
         chosen = np.concatenate([order[labels == label][:per_class] for label in np.unique(labels)])
@@ -29,14 +29,14 @@ class Images(NamedTuple):
 def read_images(archive: Path) -> Images:
     """All grey images of an archive with files `train/CLASS/NAME` and `test/CLASS/NAME`, duplicates included."""
     arrays = []
-    with zipfile.ZipFile(archive) as opened:
+    with zipfile.ZipFile(archive) as file:
         for split in ("train", "test"):
-            names = [name for name in sorted(opened.namelist()) if name.startswith(f"{split}/") and name[-1] != "/"]
+            names = [name for name in sorted(file.namelist()) if name.startswith(f"{split}/") and name[-1] != "/"]
             if not names:
-                raise UserError(f"{archive} has no files {split}/CLASS/NAME")
+                raise UserError(f"{archive} has no files {split}/CLASS/NAME: expected a zip of such images")
             classes = sorted({name.split("/")[1] for name in names})
-            files = (np.frombuffer(opened.read(name), np.uint8) for name in names)
-            images = [np.asarray(cv2.imdecode(file, cv2.IMREAD_GRAYSCALE)) for file in files]
+            files = (np.frombuffer(file.read(name), np.uint8) for name in names)
+            images = [np.asarray(cv2.imdecode(content, cv2.IMREAD_GRAYSCALE)) for content in files]
             arrays.append(np.stack(images)[..., None])
             arrays.append(np.array([classes.index(name.split("/")[1]) for name in names], np.int32))
     return Images(*arrays)

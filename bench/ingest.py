@@ -1,10 +1,10 @@
-"""Ingest against keras.utils.image_dataset_from_directory, on the same folder of PNGs.
+"""Compares ingest with keras.utils.image_dataset_from_directory on the same folder of PNGs.
 
-    python -m bench.ingest [FOLDER]    one sub-folder of images per class, or train/ and test/ with such folders
+    python -m bench.ingest [FOLDER]    one subfolder of images per class, or train/ and test/ with such folders
 
-Without a folder, data/raw/fashion_mnist.zip is unpacked into a temporary one. Each side runs in a process of its own,
-three times in turn; starting Python and importing is not counted. Ingest reads, decodes, hashes, measures and splits
-the images and writes shards and manifest; Keras lists, reads and decodes them, in batches of 256.
+Without a folder, data/raw/fashion_mnist.zip is unpacked into a temporary one. Each side runs in its own process, three
+times in turn; the start of Python and imports do not count. Ingest reads, decodes, hashes, measures and splits the
+images and writes shards and manifest; Keras lists, reads and decodes them, in batches of 256.
 """
 
 import json
@@ -23,7 +23,7 @@ ARCHIVE = Path("data/raw/fashion_mnist.zip")
 
 
 def time_ingest(folder: Path) -> tuple[int, float]:
-    """Images, and seconds from the path of the folder to shards and manifest."""
+    """The number of images, and the seconds from the folder to shards and manifest."""
     import pandas  # noqa: F401 - pyarrow imports it on its first conversion
 
     from stages.core.params import load_params
@@ -39,7 +39,7 @@ def time_ingest(folder: Path) -> tuple[int, float]:
 
 
 def time_keras(folder: Path) -> tuple[int, float]:
-    """Images, and seconds to list and decode them once."""
+    """The number of images, and the seconds to list and decode them once."""
     import keras
     import tensorflow as tf
     from PIL import Image
@@ -48,7 +48,7 @@ def time_keras(folder: Path) -> tuple[int, float]:
     example = next(splits[0].glob("*/*.png"))
     with Image.open(example) as image:
         size, colour = (image.height, image.width), "grayscale" if image.mode == "L" else "rgb"
-    tf.constant(0)  # the runtime starts on first use
+    tf.constant(0)  # starts the runtime
     count = 0
     start = time.perf_counter()
     for split in splits:
@@ -90,7 +90,7 @@ def main() -> None:
             archive.extractall(folder)
             compare(Path(folder))
     else:
-        raise UserError(f"{ARCHIVE} not found: give a folder of PNGs, `python -m bench.ingest FOLDER`")
+        raise UserError(f"{ARCHIVE} not found: name a folder of PNGs, `python -m bench.ingest FOLDER`")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""Two generative networks in the settings that users copy from keras.io, trained as there: a Keras model with a
-`train_step` of its own, and `fit`, in float32, but not compiled by XLA, which makes them slower on processors.
+"""Two GANs in the settings that users copy from keras.io, trained as there: a Keras model with its own `train_step`,
+and `fit`, in float32, but not compiled by XLA, which makes them slower on CPUs.
 
-Each function returns a compiled keras.Model that `fit` takes images float32 [n, 28, 28, 1] and labels int32 [n] for,
-with `batch_size`, `scale` (uint8 images to what it takes) and `draw(latents, labels)` -> uint8 images.
+Each function returns a compiled keras.Model to `fit` on images float32 [n, 28, 28, 1] and labels int32 [n], with
+`batch_size`, `scale` (from uint8 images to its input) and `draw(latents, labels)` -> uint8 images.
 """
 
 import numpy as np
 
 
 def conditional_gan():
-    """The conditional GAN of keras.io: one-hot labels beside the latents and as channels of the images, BCE."""
+    """The conditional GAN of keras.io: one-hot labels next to the latents and as channels of the images, BCE."""
     import keras
     import tensorflow as tf
 
@@ -54,17 +54,17 @@ def conditional_gan():
             channels = tf.tile(one_hot[:, None, None, :], [1, size, size, 1])
             count = tf.shape(images)[0]
 
-            def make():
+            def sample():
                 return generator(tf.concat([tf.random.normal([count, latent_dim]), one_hot], 1), training=True)
 
-            both = tf.concat([tf.concat([images, make()], 0), tf.concat([channels, channels], 0)], -1)
+            inputs = tf.concat([tf.concat([images, sample()], 0), tf.concat([channels, channels], 0)], -1)
             with tf.GradientTape() as tape:
-                logits = discriminator(both, training=True)
+                logits = discriminator(inputs, training=True)
                 d_loss = loss(tf.concat([tf.ones([count, 1]), tf.zeros([count, 1])], 0), logits)
             weights = discriminator.trainable_variables
             optimizers[discriminator].apply(tape.gradient(d_loss, weights), weights)
             with tf.GradientTape() as tape:
-                logits = discriminator(tf.concat([make(), channels], -1), training=True)
+                logits = discriminator(tf.concat([sample(), channels], -1), training=True)
                 g_loss = loss(tf.ones([count, 1]), logits)
             weights = generator.trainable_variables
             optimizers[generator].apply(tape.gradient(g_loss, weights), weights)
@@ -77,11 +77,11 @@ def conditional_gan():
             inputs = np.concatenate([latents, np.eye(classes, dtype="float32")[labels]], axis=1)
             return np.round(255 * generator.predict(inputs, batch_size=512, verbose=0)).astype(np.uint8)
 
-    return _ready(ConditionalGan(), latent_dim)
+    return _compiled(ConditionalGan(), latent_dim)
 
 
 def wgan_gp():
-    """The WGAN-GP of keras.io, which knows no labels; its interpolation is uniform here, as in the paper."""
+    """The WGAN-GP of keras.io, without labels; its interpolation is uniform here, as in the paper."""
     import keras
     import tensorflow as tf
 
@@ -140,24 +140,24 @@ def wgan_gp():
             images, _ = data
             count = tf.shape(images)[0]
 
-            def make():
+            def sample():
                 return generator(tf.random.normal([count, latent_dim]), training=True)
 
             weights = critic.trainable_variables
             for _ in range(critic_steps):
-                fake = make()
+                fake = sample()
                 with tf.GradientTape() as tape:
-                    shares = tf.random.uniform([count, 1, 1, 1])
-                    between = shares * images + (1 - shares) * fake
+                    fractions = tf.random.uniform([count, 1, 1, 1])
+                    mixed = fractions * images + (1 - fractions) * fake
                     with tf.GradientTape() as inner:
-                        inner.watch(between)
-                        judged = critic(between, training=True)
-                    norms = tf.sqrt(tf.reduce_sum(inner.gradient(judged, between) ** 2, axis=[1, 2, 3]) + 1e-12)
+                        inner.watch(mixed)
+                        scores = critic(mixed, training=True)
+                    norms = tf.sqrt(tf.reduce_sum(inner.gradient(scores, mixed) ** 2, axis=[1, 2, 3]) + 1e-12)
                     d_loss = tf.reduce_mean(critic(fake, training=True)) - tf.reduce_mean(critic(images, training=True))
                     objective = d_loss + penalty * tf.reduce_mean((norms - 1) ** 2)
                 optimizers[critic].apply(tape.gradient(objective, weights), weights)
             with tf.GradientTape() as tape:
-                g_loss = -tf.reduce_mean(critic(make(), training=True))
+                g_loss = -tf.reduce_mean(critic(sample(), training=True))
             weights = generator.trainable_variables
             optimizers[generator].apply(tape.gradient(g_loss, weights), weights)
             return {"d_loss": d_loss, "g_loss": g_loss}
@@ -166,14 +166,14 @@ def wgan_gp():
             return images.astype("float32") / 127.5 - 1
 
         def draw(self, latents: np.ndarray, labels: np.ndarray) -> np.ndarray:
-            made = generator.predict(latents, batch_size=512, verbose=0)
-            return np.clip(np.round(127.5 * (made + 1)), 0, 255).astype(np.uint8)
+            generated = generator.predict(latents, batch_size=512, verbose=0)
+            return np.clip(np.round(127.5 * (generated + 1)), 0, 255).astype(np.uint8)
 
-    return _ready(WganGp(), latent_dim)
+    return _compiled(WganGp(), latent_dim)
 
 
-def _ready(model, latent_dim: int):
+def _compiled(model, latent_dim: int):
     model.latent_dim = latent_dim
-    # Keras' default compiles by XLA: on processors a step of the first then takes twice as long, of the second minutes.
+    # Keras compiles by XLA by default: on CPUs, a step of the first then takes twice as long, of the second minutes.
     model.compile(jit_compile=False)
     return model

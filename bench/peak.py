@@ -1,4 +1,4 @@
-"""How fast this machine computes the convolutions of a network alone: what its training is measured against."""
+"""The speed at which this machine computes only the convolutions of a network: the upper bound for its training."""
 
 import statistics
 import time
@@ -9,14 +9,14 @@ REPEATS, CALLS = 5, 20
 
 
 def convolution_seconds(network, batch_size: int) -> float:
-    """Seconds that the convolutions of one training step take when they run alone, in the dtype of each layer: forward,
-    and the gradients of the kernel and, but for the first layer, of the input."""
+    """Seconds for only the convolutions of one training step, in the dtype of each layer: forward, and the gradients of
+    the kernel and, except for the first layer, of the input."""
     return sum(_seconds(layer, batch_size, of_input=index > 0) for index, layer in enumerate(_convolutions(network)))
 
 
 def flops_per_image(network) -> int:
-    """Floating-point operations of one image's training in convolutions: two per multiplication and addition, forward
-    and for both gradients, the first layer's input excepted."""
+    """Floating-point operations of the convolutions in training on one image: two per multiply-add, forward and for
+    both gradients, except the gradient of the first layer's input."""
     total = 0
     for index, layer in enumerate(_convolutions(network)):
         _, height, width, _ = layer.output.shape
@@ -29,19 +29,19 @@ def _convolutions(network):
 
 
 def _seconds(layer, batch_size: int, of_input: bool) -> float:
-    """Median of several measurements."""
+    """The median seconds of one layer over several measurements."""
     images = tf.cast(tf.random.normal([batch_size, *layer.input.shape[1:]]), layer.compute_dtype)
     kernel, padding = tf.cast(layer.kernel, layer.compute_dtype), layer.padding.upper()
 
     @tf.function
     def run():
-        moved, total = kernel, tf.zeros([])
+        weights, total = kernel, tf.zeros([])
         for _ in tf.range(CALLS):
             with tf.GradientTape() as tape:
-                tape.watch([moved, images])
-                outputs = tf.nn.conv2d(images, moved, layer.strides, padding)
-            gradients = tape.gradient(outputs, [moved, images] if of_input else [moved], output_gradients=outputs)
-            moved += 0 * gradients[0]  # so that no repetition can be left out
+                tape.watch([weights, images])
+                outputs = tf.nn.conv2d(images, weights, layer.strides, padding)
+            gradients = tape.gradient(outputs, [weights, images] if of_input else [weights], output_gradients=outputs)
+            weights += 0 * gradients[0]  # prevents the compiler from removing repetitions
             total += sum(tf.cast(tf.reshape(gradient, [-1])[0], tf.float32) for gradient in gradients)
         return total
 

@@ -47,7 +47,7 @@ class AugmentParams(Params):
 
 
 def recipe(params: AugmentParams) -> dict[str, Callable[[], Operation]]:
-    """Makers of the operations that the params ask for, in order and by name; empty when all is off."""
+    """Factories of the operations that the params switch on, in order and by name; empty when all are off."""
     chosen: dict[str, Callable[[], Operation]] = {}
     if params.flip:
         chosen["flip"] = partial(flip, params.flip)

@@ -1,7 +1,7 @@
 """Measures the classifier on the test split, once, and registers it.
 
 Reads  data/ingest (all splits), data/train_cnn/model.keras
-Writes data/evaluate_cnn/: metrics.json, tables, serving.npz (what the registered classifier needs), report.md, pictures
+Writes data/evaluate_cnn/: metrics.json, tables, serving.npz (for the registered classifier), report.md, pictures
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Brings a data set to uint8 arrays: decodes, resizes, leaves out duplicates and splits by content.
+"""Turns a data set into uint8 arrays: decodes, resizes, leaves out duplicates and splits by content.
 
 Reads  data/raw/${ingest.source}: a card, a folder or an archive of images
 Writes data/ingest/: shards per split, manifest.parquet, classes.json (see stages/core/dataset.py) and preview.png
@@ -50,12 +50,12 @@ def ingest(source: Source, params: IngestParams, folder: Path, workers: int | No
     """Decodes the images of `source` into shards and a manifest in `folder`; the bytes are the same for any number of
     workers, of this machine or of a cluster (see ordered_map).
 
-    Returns what was counted of the files, accepted or not. Raises UserError when too many cannot be decoded, a class
-    is left without train images, or a split without any.
+    Returns the manifest with its counts of files. Raises UserError when too many cannot be decoded, a class is left
+    without train images, or a split without any images.
     """
     items = limited(source.items, params.limit_per_class).in_processing_order()
     plan = survey(items, params.image_size or source.image_size, params.channels, params.fit)
-    splitter = Splitter(items.splits_brought(), params.test_fraction, params.val_fraction)
+    splitter = Splitter(items.official_splits(), params.test_fraction, params.val_fraction)
     manifest = write_shards(items, source.classes, plan, splitter, params.shard_mib, folder, workers)
     check_manifest(
         manifest,

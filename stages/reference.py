@@ -1,5 +1,5 @@
-"""Trains the reference network, in whose features generated images are measured, and a second one with another seed,
-which checks that the scores do not depend on the first.
+"""Trains the reference network, whose features score generated images, and a second one with another seed, which checks
+that the scores do not depend on the first.
 
 Reads  data/ingest (train and val), data/validate/passed
 Writes data/reference/: model.keras, second.keras, history.csv (columns of the second: `second_`), metrics.json
@@ -28,7 +28,7 @@ from stages.training.reports import History
 from stages.training.scores import accuracy, softmax
 
 DATA, OUTPUT = Path("data/ingest"), Path("data/reference")
-FILES = {"": "model.keras", "second_": "second.keras"}  # by the prefix of the names of its scores
+FILES = {"": "model.keras", "second_": "second.keras"}  # by the prefix of their metrics
 
 
 class ReferenceParams(Params):
@@ -39,9 +39,9 @@ class ReferenceParams(Params):
     second_seed: int = Field(ge=0, lt=2**31)
 
     @model_validator(mode="after")
-    def _two_seeds(self) -> Self:
+    def _check_seeds(self) -> Self:
         if self.seed == self.second_seed:
-            raise ValueError("seed and second_seed must differ, or the second network would be the first again")
+            raise ValueError("seed and second_seed must differ, because equal seeds train the same network twice")
         return self
 
 
@@ -60,12 +60,12 @@ def main() -> None:
     with (
         stage_run("reference", params, checkpoints[""]) as run,
         distribution.joined(min(params.batch_size, len(labels)), "reference.batch_size"),
-        ExitStack() as kept,
+        ExitStack() as stack,
         distribution.output_folder(OUTPUT) as folder,
     ):
         for prefix, file in FILES.items():
-            # The first training's state is kept until both are done: who interrupts the second loses neither.
-            checkpoint = kept.enter_context(checkpoints[prefix])
+            # Both checkpoints stay until both trainings are done, so that an interrupted second one loses neither.
+            checkpoint = stack.enter_context(checkpoints[prefix])
             training = ReferenceTraining(
                 shards,
                 labels,
@@ -91,8 +91,8 @@ def main() -> None:
         run.metrics(metrics, step=params.steps)
         run.model(folder / "model.keras")
     say(
-        f"reference: recognises {metrics['val_accuracy']:.1%} of the validation images (the second network: "
-        f"{metrics['second_val_accuracy']:.1%}); the ruler is ready"
+        f"reference: classifies {metrics['val_accuracy']:.1%} of the validation images correctly (second network: "
+        f"{metrics['second_val_accuracy']:.1%})"
     )
 
 

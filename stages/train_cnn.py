@@ -60,7 +60,7 @@ class CnnParams(Params):
 
     @field_validator("arch", mode="before")
     @classmethod
-    def _known(cls, value: object) -> str:
+    def _check_arch(cls, value: object) -> str:
         return check_arch(value, tuple(SMALLEST_SIDE))
 
 
@@ -89,7 +89,7 @@ def main() -> None:
         run.artifact(folder / "curves.png")
         run.model(folder / "model.keras")
     say(
-        f"classifier: {metrics['val_accuracy']:.1%} of {len(data.val_labels):,} validation images right, best in epoch "
+        f"classifier: {metrics['val_accuracy']:.1%} of {len(data.val_labels):,} validation images correct; best epoch: "
         f"{history.best_at} of {len(history.rows)}",
         f"look at {OUTPUT}/curves.png",
     )

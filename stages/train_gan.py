@@ -1,5 +1,5 @@
-"""Trains the generator against a discriminator on the train images as they are, and keeps the best one by the Frechet
-distance to the validation images.
+"""Trains the generator against a discriminator on the train images without augmentation, and keeps the generator with
+the smallest Frechet distance to the validation images.
 
 Reads  data/ingest (train, val), data/reference/model.keras
 Writes data/train_gan/: generator.keras, history.csv, metrics.json (validation), samples/, training.webp, curves.png
@@ -60,11 +60,11 @@ class GanParams(Params):
     seed: int = Field(ge=0, lt=2**31)
 
     @model_validator(mode="after")
-    def _fit_together(self) -> Self:
+    def _check_combinations(self) -> Self:
         if self.real_label != 1 and self.loss not in ("bce", "lsgan"):
-            raise ValueError(f"real_label is for the losses bce and lsgan: set it to 1 for {self.loss}")
+            raise ValueError(f"real_label works with the losses bce and lsgan only: set it to 1 for {self.loss}")
         if self.ada_target is not None and not self.diff_augment:
-            raise ValueError("ada_target steers diff_augment, which is empty: fill it, or set ada_target to null")
+            raise ValueError("ada_target controls diff_augment, which is empty: fill it, or set ada_target to null")
         return self
 
 

@@ -2,7 +2,7 @@
 
 Reads data/ingest. Writes data/validate: `report.json` (each expectation and what was found), `docs/index.html` (the
 same as Great Expectations' Data Docs) and `passed` (the digest of the data that passed), on which the later stages
-depend. When an expectation is not met, data/validate goes and the report and docs are left in .visionloop/validate.
+depend. When an expectation is not met, removes data/validate and writes the report and docs to .visionloop/validate.
 """
 
 import shutil
@@ -39,7 +39,7 @@ class ValidateParams(Params):
 
 
 def check(params: ValidateParams, tables: dict, classes: list[str]) -> tuple[list[Outcome], str]:
-    """What came of each expectation about the tables of a data set with these class names, and the Data Docs (HTML)."""
+    """The outcome of each expectation about the tables of a data set with these classes, and the Data Docs (HTML)."""
     shapes = tables["shards"]["shape"]
     expected = data_set_expectations(
         classes,
@@ -80,7 +80,7 @@ def main() -> None:
         run.artifact(folder / "report.json")
         run.metrics({"expectations": len(outcomes), "expectations_failed": len(failed)})
         if failed:
-            shutil.rmtree(OUTPUT, ignore_errors=True)  # of an earlier run: it would look like a pass of this data
+            shutil.rmtree(OUTPUT, ignore_errors=True)  # of an earlier run: this data would seem to have passed
             say(*describe_failures(failed))
             raise UserError(
                 f"the data breaks {len(failed)} of {len(outcomes)} expectations: fix the data set or change the "

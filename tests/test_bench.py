@@ -49,6 +49,7 @@ def test_the_article_stops_after_its_epochs_or_its_seconds(images):
     assert len(article.train(*images, seed=0, seconds=0.01)) == 1
 
 
+@pytest.mark.slow
 def test_the_recipe_trains_so_many_epochs_or_as_many_as_fit(images):
     overrides = {"cnn.width": 4, "cnn.epochs": 3, "cnn.batch_size": 32}
     run = train_recipe(images, 0, overrides, None)
@@ -81,9 +82,9 @@ def test_the_clock_stands_still_while_it_measures():
         return {"fd": 1.0}
 
     clock = Clock([0.0, 60.0, 120.0], measure)
-    assert not clock.look(step=1, images=64)
-    assert not clock.look(step=2, images=128)  # the next mark is a minute away
-    assert not clock.look(step=3, images=192, last=True)
+    assert not clock.check(step=1, images=64)
+    assert not clock.check(step=2, images=128)  # the next mark is a minute away
+    assert not clock.check(step=3, images=192, last=True)
     assert clock.seconds < 0.2
     assert [(row["minutes"], row["steps"], row["fd"]) for row in clock.rows] == [(0.0, 1, 1.0), (1.0, 3, 1.0)]
     assert clock.rows[1]["images_per_second"] == 192 / clock.rows[1]["seconds"]
@@ -103,6 +104,7 @@ def test_figures_are_arranged_by_minutes_and_seed():
     assert arranged(runs)["fd"] == {"2": {"0": 2.0, "3": 5.0}, "0.5": {"0": 0.5, "3": 3.5}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("build", "weights"),
     [

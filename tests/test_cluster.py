@@ -77,7 +77,7 @@ def kill_in_the_middle(processes: DaskProcesses, monkeypatch: pytest.MonkeyPatch
         nonlocal calls
         calls += 1
         if calls == 3:
-            killed.append(self.what)
+            killed.append(self.label)
             processes.kill_worker()
         advance(self, count)
 

@@ -17,7 +17,7 @@ from stages.core.params import load_params
 from stages.ingest import IngestParams, ingest, main
 from stages.ingestion.class_folders import Source
 from stages.ingestion.items import Item, Items
-from stages.ingestion.shards import ColourAmongGrey, write_as_planned
+from stages.ingestion.shards import UnexpectedColour, write_as_planned
 from stages.ingestion.sources import open_source
 from stages.ingestion.splits import Splitter
 from stages.ingestion.survey import survey
@@ -121,7 +121,7 @@ def test_no_worker_outlives_the_grey_attempt(tmp_path):
     items = Items.of(source(images).items)
     before = {*multiprocessing.active_children()}
     # The error that is caught keeps the frames it went through, and what they hold.
-    with pytest.raises(ColourAmongGrey) as caught:
+    with pytest.raises(UnexpectedColour) as caught:
         write_as_planned(items, ["a", "b"], survey(items, None, None, "pad"), Splitter((), 0.2, 0.1), 1, tmp_path, 2)
     assert caught.traceback
     assert {*multiprocessing.active_children()} == before

@@ -319,6 +319,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 def test_registered_models_predict_in_a_fresh_process_elsewhere(loop: Loop, tmp_path: Path) -> None:
     alone = user_environment() | {"MLFLOW_TRACKING_URI": loop.store, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
     done = subprocess.run([sys.executable, "-c", PREDICT], cwd=tmp_path, env=alone, capture_output=True, text=True)
@@ -337,6 +338,7 @@ def test_registered_models_predict_in_a_fresh_process_elsewhere(loop: Loop, tmp_
 # ---------------------------------------------------------------- experiments
 
 
+@pytest.mark.slow
 def test_an_experiment_on_the_generator_runs_training_and_evaluation_alone(loop: Loop, gan_experiment: str) -> None:
     assert ran(gan_experiment) == ["train_gan", "evaluate_gan"]
     runs = loop.mlflow_runs("slower-gan")
@@ -346,6 +348,7 @@ def test_an_experiment_on_the_generator_runs_training_and_evaluation_alone(loop:
     assert runs[0].data.tags["pipeline_execution"] != loop.runs["ingest"].data.tags["pipeline_execution"]
 
 
+@pytest.mark.slow
 def test_an_experiment_in_a_throw_away_copy_lands_in_the_same_store(loop: Loop, cnn_experiment: str) -> None:
     assert ran(cnn_experiment) == ["train_cnn", "evaluate_cnn"]
     runs = loop.mlflow_runs("faster-cnn")
@@ -356,6 +359,7 @@ def test_an_experiment_in_a_throw_away_copy_lands_in_the_same_store(loop: Loop, 
     assert float(runs[0].data.params["cnn.lr"]) == 0.02
 
 
+@pytest.mark.slow
 def test_the_same_bytes_are_registered_once(loop: Loop, cnn_experiment: str) -> None:
     """An experiment evaluates and registers the network that it changes, and no other."""
     for name, newest in (("visionloop-cnn", "faster-cnn"), ("visionloop-gan", "slower-gan")):
@@ -367,6 +371,7 @@ def test_the_same_bytes_are_registered_once(loop: Loop, cnn_experiment: str) -> 
         assert candidate.tags["dvc_experiment"] == newest
 
 
+@pytest.mark.slow
 def test_experiments_can_be_compared(loop: Loop, cnn_experiment: str) -> None:
     rows = loop.run("dvc", "exp", "show", "--all-commits", "--csv").splitlines()
     assert {"gan.fd", "cnn.accuracy", "gan.lr"} <= {re.sub(r".*[:/]", "", column) for column in rows[0].split(",")}
@@ -376,6 +381,7 @@ def test_experiments_can_be_compared(loop: Loop, cnn_experiment: str) -> None:
     assert "index.html" in loop.run("dvc", "plots", "show", "--out", "dvc_plots")
 
 
+@pytest.mark.slow
 def test_an_experiment_killed_in_a_throw_away_copy_goes_on_in_the_next_one(loop: Loop, cnn_experiment: str) -> None:
     command = ["dvc", "exp", "run", "--temp", "--name", "killed-gan", "-S", "gan.steps=600", "-S", "gan.average=0.5"]
     often = loop.environment | {"VISIONLOOP_CHECKPOINT_SECONDS": "0.1"}
@@ -389,7 +395,7 @@ def test_an_experiment_killed_in_a_throw_away_copy_goes_on_in_the_next_one(loop:
     assert first.wait() != 0
     said = loop.run(*command, VISIONLOOP_CHECKPOINT_SECONDS="0.1")
     assert ran(said) == ["train_gan", "evaluate_gan"]
-    assert "going on after step" in said
+    assert "resuming at step" in said
     runs = loop.mlflow_runs("killed-gan")
     assert [(run.data.tags["stage"], run.info.status) for run in runs] == [
         ("train_gan", "FINISHED"),
@@ -421,6 +427,7 @@ def test_a_change_re_runs_the_stages_it_concerns(loop: Loop, path: str, old: str
         assert loop.changed_stages() == stages
 
 
+@pytest.mark.slow
 def test_an_experiment_becomes_a_branch_that_others_pull_without_running_anything(
     loop: Loop, cnn_experiment: str, tmp_path: Path
 ) -> None:
@@ -444,6 +451,7 @@ def test_an_experiment_becomes_a_branch_that_others_pull_without_running_anythin
     assert colleague.run("git", "status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 def test_verify_makes_the_committed_results_again_and_says_what_differs(loop: Loop) -> None:
     (loop.folder / "fingerprint.yaml").unlink(missing_ok=True)  # that of the project's own data
     said = loop.run("python", "-m", "ops", "verify", "augment")
@@ -516,7 +524,7 @@ replace(
 replace("stages.running.launcher", is_chief=lambda: True, slurm_tasks=lambda: 0, tf_config=dict)
 replace("stages.running.checkout", main_checkout=Path.cwd)
 replace("stages.running.code_digest", code_digest=lambda *_: "")
-replace("stages.running.moved_params", left_behind=lambda *_: {}, place_of=lambda *_: "")
+replace("stages.running.moved_params", params_to_move=lambda *_: {}, name_elsewhere=lambda *_: "")
 for stage in sys.argv[1:]:
     runpy.run_module(f"stages.{stage}", run_name="__main__")
     if "keras" in sys.modules:
@@ -535,6 +543,7 @@ def copy(loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proje
     end_sender(copy.folder)
 
 
+@pytest.mark.slow
 def test_outputs_are_the_same_bytes_in_a_clone_without_the_room_that_is_output_neutral(
     loop: Loop, copy: Project
 ) -> None:
@@ -543,6 +552,7 @@ def test_outputs_are_the_same_bytes_in_a_clone_without_the_room_that_is_output_n
     assert not (copy.folder / "mlflow.db").exists()
 
 
+@pytest.mark.slow
 def test_a_param_out_of_range_stops_a_stage_at_once_with_one_sentence(copy: Project) -> None:
     started = time.monotonic()
     with copy.edited("params.yaml", "lr: 0.001", "lr: 2"):
@@ -551,6 +561,7 @@ def test_a_param_out_of_range_stops_a_stage_at_once_with_one_sentence(copy: Proj
     assert time.monotonic() - started < 10
 
 
+@pytest.mark.slow
 def test_an_unreachable_server_stops_a_stage_at_once_with_one_sentence(copy: Project) -> None:
     before, started = hashes(copy.folder), time.monotonic()
     said = copy.run("python", "-m", "stages.ingest", ok=False, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
@@ -559,6 +570,7 @@ def test_an_unreachable_server_stops_a_stage_at_once_with_one_sentence(copy: Pro
     assert hashes(copy.folder) == before
 
 
+@pytest.mark.slow
 def test_bad_data_fails_the_pipeline_and_its_run(copy: Project) -> None:
     with copy.edited("params.yaml", "min_images_per_class: 3", "min_images_per_class: 1000"):
         said = copy.run("python", "-m", "stages.validate", ok=False)

@@ -14,6 +14,8 @@ from tests.conftest import end_sender, mlflow_client
 from tests.running.test_tracking import wait_until
 from tests.test_pipeline import STAGES, TINY_PARAMS, Project, copy_sources, write_tiny_images
 
+pytestmark = pytest.mark.slow
+
 ARTIFACTS = {
     "ingest": {"preview.png"},
     "validate": {"data_docs", "report.json"},

@@ -94,8 +94,8 @@ def test_interrupted_in_the_second_training_it_goes_on_there_and_ends_alike(read
     capsys.readouterr()
     resumed = run(steps=100)
     said = capsys.readouterr().out
-    assert "  reference: going on after step 100 of 100" in said
-    assert re.search(r"second reference: going on after step \d+ of 100", said)
+    assert "  reference: resuming at step 100 of 100" in said
+    assert re.search(r"second reference: resuming at step \d+ of 100", said)
     resumed_weights = saved_weights()
     undisturbed = run(steps=100)
     for name in ("history.csv", "metrics.json"):

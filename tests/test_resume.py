@@ -22,6 +22,8 @@ import yaml
 from tests.conftest import tiny_ingest, user_environment
 from tests.test_pipeline import TINY_PARAMS, copy_sources
 
+pytestmark = pytest.mark.slow
+
 STEPS = 320
 
 # Reads commands, one JSON list a line: [stage, seconds after which to send the signal (or null), signal, environment].
@@ -158,10 +160,10 @@ def kill_until_done(trainer: Trainer, stage: str, kills: int, seconds: float, se
         assert code in (0, -signal.SIGKILL), said
         killed += code != 0
         seconds *= 0.9 if code == 0 else 1  # it was faster than when it was timed
-        resumed += "going on after step" in said
+        resumed += "resuming at step" in said
     code, said, _ = trainer.run(stage, VISIONLOOP_CHECKPOINT_SECONDS="0")
     assert code == 0, said
-    return killed, resumed + ("going on after step" in said)
+    return killed, resumed + ("resuming at step" in said)
 
 
 def test_an_undisturbed_training_gives_the_same_bytes_without_checkpoints(trainer: Trainer, undisturbed: Any) -> None:
@@ -192,11 +194,11 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(trainer: Trainer, undistur
         lambda code, said: code == 130 and "saved after" in said,
         VISIONLOOP_CHECKPOINT_SECONDS="1e9",
     )
-    assert re.search(rf"interrupted: saved after step \d+ of {STEPS}: `dvc repro` goes on from there", said), said
+    assert re.search(rf"interrupted: saved after step \d+ of {STEPS}: run `dvc repro` to resume", said), said
     assert len(trainer.checkpoints("train_gan")) == 1
     code, said, _ = trainer.run("train_gan")
     assert code == 0, said
-    assert "going on after step" in said
+    assert "resuming at step" in said
     assert trainer.hashes("train_gan") == expected
 
 
@@ -220,7 +222,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(
     code, said, _ = trainer.run("train_gan")
     assert code == 0, said
     assert f"checkpoint {newest.name} is damaged" in said
-    assert "going on after step" in said
+    assert "resuming at step" in said
     assert trainer.hashes("train_gan") == expected
 
 

@@ -111,7 +111,7 @@ def test_the_tests_mirror_the_code() -> None:
         folder = path.relative_to(ROOT / "tests").parent.as_posix()
         if folder == ".":
             continue
-        room = ROOT / (folder if folder.startswith("ops") else f"stages/{folder}")
+        room = ROOT / (folder if folder.startswith(("ops", "cli")) else f"stages/{folder}")
         if not room.is_dir():
             stray.append(path.relative_to(ROOT).as_posix())
     assert stray == []

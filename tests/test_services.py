@@ -30,6 +30,8 @@ from tests.running.test_tracking import Studio, free_port, wait_until
 from tests.test_pipeline import ran
 from tests.test_tracking_outage import Atelier
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = (ROOT / "docs/services.md").read_text(encoding="utf-8")
 COMPOSE = (ROOT / "services/compose.yaml").read_text(encoding="utf-8")
 EXAMPLE = (ROOT / "services/.env.example").read_text(encoding="utf-8")

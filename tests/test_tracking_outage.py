@@ -18,6 +18,8 @@ import pytest
 from tests.conftest import end_sender, mlflow_client
 from tests.running.test_tracking import Server, Studio, wait_until
 
+pytestmark = pytest.mark.slow
+
 LONGEST_END_SECONDS = 15.0  # 10 of patience, and a machine that has other things to do
 
 # Records ten times a second until it is asked to end.
@@ -266,4 +268,4 @@ def mood(gate: Gate, name: str) -> Iterator[None]:
 
 def assert_one_warning(said: str) -> None:
     assert said.count("\n") == 1
-    assert said.startswith("  tracking: MLflow did not take all of this run; it waits in ")
+    assert said.startswith("  tracking: MLflow did not accept all of this run; it waits in ")

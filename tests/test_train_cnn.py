@@ -54,7 +54,7 @@ def test_an_unknown_network_gets_the_nearest_names(project):
     assert "`cnn.arch` is 'efficientnetv2-bo': input should be compact, article, vgg, resnet or a network of" in str(
         error.value
     )
-    assert "; the nearest are efficientnetv2" in str(error.value)
+    assert "; the closest names are efficientnetv2" in str(error.value)
 
 
 def test_every_switch_reaches_the_step():

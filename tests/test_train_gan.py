@@ -122,11 +122,11 @@ def test_a_dcgan_s_critic_has_no_batch_norm(loss, has):
     [
         (
             {"loss": "hinge", "real_label": 0.9},
-            "`gan`: real_label is for the losses bce and lsgan: set it to 1 for hinge",
+            "`gan`: real_label works with the losses bce and lsgan only: set it to 1 for hinge",
         ),
         (
             {"ada_target": 0.8},
-            "`gan`: ada_target steers diff_augment, which is empty: fill it, or set ada_target to null",
+            "`gan`: ada_target controls diff_augment, which is empty: fill it, or set ada_target to null",
         ),
         ({"loss": "wgan_gp"}, "`gan.loss` is 'wgan_gp': input should be 'bce', 'lsgan', 'wgan', 'wgan-gp', 'hinge' or"),
         ({"diff_augment": ["color"]}, "`gan.diff_augment.0` is 'color': input should be 'colour', 'translation' or"),
@@ -201,7 +201,7 @@ def test_it_warns_once_also_over_an_interruption(tmp_path, capsys):
     history.rows += [row | {"step": 20, "val_fd": 50.0}]
     warn_once(history, 100, run)
     said = capsys.readouterr().out
-    assert said.startswith("  warning: the generator gets worse (Frechet distance 50 in step 20, 10 in step 10): try ")
+    assert said.startswith("  warning: the generator gets worse (Frechet distance 50 at step 20, 10 at step 10): try ")
     assert said.count("\n") == 1
     (event,) = map(json.loads, (tmp_path / "outbox/run/events.jsonl").read_text().splitlines())
     assert (event["kind"], event["values"]) == ("tags", {"warning": said.removeprefix("  warning: ").strip()})
@@ -217,5 +217,5 @@ def test_a_generator_that_never_comes_to_vary_is_warned_of(ready, capsys):
     set_params(arch="dcgan", lr=1e-9)  # which starts with equal images
     train_gan.main()
     said = capsys.readouterr().out
-    assert said.count("warning: the generator makes nearly the same image over and over (in step 8 ") == 1
+    assert said.count("warning: the generator makes nearly the same image over and over (at step 8 ") == 1
     assert said.count("warning: ") == 1

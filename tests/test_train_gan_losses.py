@@ -21,6 +21,8 @@ from stages.training.network_files import save_network
 from stages.training.tensorflow import seed_everything
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"width": 16, "steps": 300, "evaluate_every": 300, "precision": "float32"}
 # What goes with a loss; the rest is the default.
 SETTINGS: dict[str, dict[str, Any]] = {"wgan": {"clip": 0.03}}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ops.dev.upgrade import OLD, move_params, rename_figures
+from ops.dev.upgrade import OLD, move_params, rename_metrics
 from tests.conftest import ROOT, end_sender, mlflow_client
 from tests.test_pipeline import TINY_PARAMS, Project, hashes, ran, write_tiny_images
 
@@ -82,7 +82,7 @@ def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upgraded]:
     set_params(project, {"cnn": BETTER})
     project.run("dvc", "repro")
     project.commit("A classifier that learns")
-    # The generator did not change: it is the champion already.
+    # The generator did not change: it is already the champion.
     assert "Promoted" in project.run("python", "-m", "ops.promote")
     project.before = hashes(project.folder)
     project.metrics = json.loads((project.folder / "data/evaluate/metrics.json").read_text())
@@ -125,14 +125,16 @@ def champion(project: Project) -> str:
     return mlflow_client(project.store).get_model_version_by_alias("visionloop-cnn", "champion").version
 
 
+@pytest.mark.slow
 def test_only_evaluation_runs_again(upgraded: Upgraded) -> None:
-    said = upgraded.said["python -m ops upgrade"]
+    said = upgraded.said["visionloop upgrade"]
     kept = "ingest, validate, augment, reference, train_cnn, train_gan"
-    assert f"kept as they are, without running: {kept}" in said
+    assert f"kept without running: {kept}" in said
     assert ran(upgraded.said["dvc repro"]) == ["evaluate_cnn", "evaluate_gan"]
     assert ran(upgraded.run("dvc", "repro")) == []
 
 
+@pytest.mark.slow
 def test_every_output_has_the_bytes_of_before(upgraded: Upgraded) -> None:
     now = hashes(upgraded.folder)
     renamed = {"generator_classes.csv": "classes.csv", "generator_classes.png": "classes.png"}
@@ -152,6 +154,7 @@ def test_every_output_has_the_bytes_of_before(upgraded: Upgraded) -> None:
         assert metrics == {network: figures}
 
 
+@pytest.mark.slow
 def test_params_keep_their_values_and_comments(upgraded: Upgraded) -> None:
     before = upgraded.run("git", "show", "HEAD~1:params.yaml")
     text = (upgraded.folder / "params.yaml").read_text(encoding="utf-8")
@@ -163,20 +166,23 @@ def test_params_keep_their_values_and_comments(upgraded: Upgraded) -> None:
     assert "  near_copy: 0.01             # a generated image is a near copy when" in text
 
 
+@pytest.mark.slow
 def test_the_worktree_is_clean_and_what_was_added_is_there(upgraded: Upgraded) -> None:
     assert upgraded.run("git", "status", "--porcelain") == ""
     assert (upgraded.folder / "data/raw/tiny.dvc").exists()
     assert not (upgraded.folder / "data/evaluate").exists()
 
 
+@pytest.mark.slow
 def test_an_unchanged_network_counts_as_the_version_it_is(upgraded: Upgraded) -> None:
     assert versions(upgraded) == upgraded.versions
-    promoted = upgraded.said["python -m ops promote"]
-    assert promoted.count("is the champion already") == 2
+    promoted = upgraded.said["visionloop promote"]
+    assert promoted.count("is already the champion") == 2
     assert champion(upgraded) == upgraded.champion
     assert len(upgraded.mlflow_runs()) == upgraded.runs + 2  # evaluate_cnn and evaluate_gan
 
 
+@pytest.mark.slow
 def test_champions_of_before_predict_and_drift(upgraded: Upgraded, tmp_path: Path) -> None:
     upgraded.run("python", "-m", "ops", "predict", "data/raw/tiny", "--out", str(tmp_path / "predictions.csv"))
     assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 61
@@ -190,6 +196,7 @@ def test_champions_of_before_predict_and_drift(upgraded: Upgraded, tmp_path: Pat
     assert "(2, 3)" in upgraded.run("python", "-c", code, MLFLOW_TRACKING_URI=upgraded.store)
 
 
+@pytest.mark.slow
 def test_a_report_compares_with_a_commit_of_before(upgraded: Upgraded, tmp_path: Path) -> None:
     upgraded.run("python", "-m", "ops", "report", "--base", "HEAD~1", "--no-gate", "--out", str(tmp_path / "report"))
     text = (tmp_path / "report/report.md").read_text(encoding="utf-8")
@@ -197,6 +204,7 @@ def test_a_report_compares_with_a_commit_of_before(upgraded: Upgraded, tmp_path:
     assert "It is the same network as at base" in text
 
 
+@pytest.mark.slow
 def test_a_champion_of_before_is_rolled_back_to(upgraded: Upgraded) -> None:
     """Last: it moves the alias."""
     upgraded.run("python", "-m", "ops", "promote", "--rollback")
@@ -217,15 +225,15 @@ def test_moved_params_are_moved_once() -> None:
     assert move_params(moved) == moved
 
 
-def test_figures_are_renamed_once() -> None:
+def test_metrics_are_renamed_once() -> None:
     text = "metrics:\n  evaluate:cnn.accuracy:\n  - 1\n  evaluate:gan.fd:\n  - 2\n  train_gan:gan.val_fd:\n"
-    renamed = rename_figures(text)
+    renamed = rename_metrics(text)
     assert list(yaml.safe_load(renamed)["metrics"]) == [
         "evaluate_cnn:cnn.accuracy",
         "evaluate_gan:gan.fd",
         "train_gan:gan.val_fd",
     ]
-    assert rename_figures(renamed) == renamed
+    assert rename_metrics(renamed) == renamed
 
 
 def test_an_upgrade_without_the_old_history_is_one_sentence(tmp_path: Path) -> None:

@@ -316,6 +316,7 @@ def first(world: World) -> dict[str, Job]:
     return jobs
 
 
+@pytest.mark.slow
 def test_data_pushed_straight_to_main_is_retrained_in_a_pull_request(world: World, first: dict[str, Job]) -> None:
     assert first["train"].result == "success", first["train"].said
     assert ran(first["train"].said) == STAGES
@@ -325,6 +326,7 @@ def test_data_pushed_straight_to_main_is_retrained_in_a_pull_request(world: Worl
     assert ("ci.yml", "retrain/main") in world.github.dispatches
 
 
+@pytest.mark.slow
 def test_a_first_model_is_promoted(world: World, first: dict[str, Job]) -> None:
     assert first["promote"].result == "success", first["promote"].said
     history = mlflow_client(world.store).get_registered_model("visionloop-cnn").tags
@@ -361,16 +363,18 @@ def more_images(world: World, first: dict[str, Job]) -> MoreImages:
     return MoreImages(number, lost, trained, again, bot_commit, world.promote(world.merge("more-images", number)))
 
 
+@pytest.mark.slow
 def test_new_images_retrain_everything_and_a_lost_machine_costs_its_stage_alone(more_images: MoreImages) -> None:
     assert more_images.lost["train"].result == "failure"
     assert "train_gan" in ran(more_images.lost["train"].said)
     trained = more_images.trained["train"]
     assert trained.result == "success", trained.said
-    assert ran(trained.said) == ["train_gan", "evaluate_gan"]
-    assert "train_gan: took a checkpoint from the remote" in trained.said
-    assert re.search(r"going on after step \d+ of 600", trained.said)
+    assert ran(trained.said) == ["train_gan", "evaluate_cnn", "evaluate_gan"]  # the others are in the remote
+    assert "train_gan: fetched a checkpoint from the remote" in trained.said
+    assert re.search(r"resuming at step \d+ of 600", trained.said)
 
 
+@pytest.mark.slow
 def test_the_results_are_committed_by_the_bot(world: World, more_images: MoreImages) -> None:
     shown = world.developer.run("git", "show", "--format=%an|%ce", "--name-only", more_images.bot_commit).split()
     assert shown[0] == "|".join(BOT)
@@ -379,6 +383,7 @@ def test_the_results_are_committed_by_the_bot(world: World, more_images: MoreIma
     assert ("ci.yml", "more-images") in world.github.dispatches
 
 
+@pytest.mark.slow
 def test_one_comment_says_what_the_new_images_did(world: World, more_images: MoreImages) -> None:
     comments = [text for text in world.github.comments_on(more_images.number) if "visionloop-report" in text]
     assert len(comments) == 1
@@ -390,12 +395,14 @@ def test_one_comment_says_what_the_new_images_did(world: World, more_images: Mor
     assert set(pictures) <= set(subprocess.run(listed, check=True, capture_output=True, text=True).stdout.split())
 
 
+@pytest.mark.slow
 def test_the_run_for_the_bots_commit_leaves_early(more_images: MoreImages) -> None:
     assert more_images.again["plan"].result == "success", more_images.again["plan"].said
     assert more_images.again["plan"].outputs == {"stages": ""}
     assert more_images.again["train"].result == "skipped"
 
 
+@pytest.mark.slow
 def test_who_pulls_the_bots_commit_has_nothing_to_run(world: World, more_images: MoreImages, tmp_path: Path) -> None:
     clone = Project(tmp_path / "clone")
     subprocess.run(["git", "clone", "--quiet", str(world.runner.origin), str(clone.folder)], check=True)
@@ -421,11 +428,13 @@ def better(world: World, more_images: MoreImages) -> Better:
     return Better(number, trained, world.promote(world.merge("better-cnn", number)))
 
 
+@pytest.mark.slow
 def test_a_change_of_params_retrains_only_what_it_must(better: Better) -> None:
     assert better.trained["train"].result == "success", better.trained["train"].said
     assert ran(better.trained["train"].said) == ["train_cnn", "evaluate_cnn"]
 
 
+@pytest.mark.slow
 def test_a_better_model_is_promoted(world: World, better: Better) -> None:
     assert better.promoted.result == "success", better.promoted.said
     [decision] = [text for text in world.github.comments_on(better.number) if "visionloop-report" not in text]
@@ -456,6 +465,7 @@ def worse(world: World, better: Better) -> Worse:
     return Worse(number, trained, champion, world.promote(world.merge("wrong-labels", number)))
 
 
+@pytest.mark.slow
 def test_what_worse_data_taught_is_not_promoted(world: World, worse: Worse) -> None:
     assert worse.trained["train"].result == "success", worse.trained["train"].said
     assert worse.promoted.result == "success", worse.promoted.said  # a decision, not a failure
@@ -465,6 +475,7 @@ def test_what_worse_data_taught_is_not_promoted(world: World, worse: Worse) -> N
     assert "accuracy" in decision
 
 
+@pytest.mark.slow
 def test_rollback_returns_to_the_champion_before(world: World, worse: Worse) -> None:
     before = world.champion().tags["champion.previous"]
     payload = event("workflow_dispatch", inputs={"rollback": True})
@@ -473,6 +484,7 @@ def test_rollback_returns_to_the_champion_before(world: World, worse: Worse) -> 
     assert world.champion().version == before
 
 
+@pytest.mark.slow
 def test_bad_data_fails_validation_and_the_report_shows_the_images(world: World, worse: Worse) -> None:
     folder = world.developer.folder / "data/raw/shapes/train/cross"
     for k in range(5):
@@ -490,6 +502,7 @@ def test_bad_data_fails_validation_and_the_report_shows_the_images(world: World,
     world.developer.run("dvc", "checkout", "--force", "--allow-missing")
 
 
+@pytest.mark.slow
 def test_two_pull_requests_that_never_ran_together_are_not_promoted(world: World, worse: Worse) -> None:
     champion = world.champion().version
     world.set_params({"evaluate_gan": {"images": 55}})
@@ -512,6 +525,7 @@ def test_two_pull_requests_that_never_ran_together_are_not_promoted(world: World
     assert world.github.pull_requests[-1]["head"]["ref"] == "retrain/main"
 
 
+@pytest.mark.slow
 def test_a_fork_gets_no_secret_and_no_gpu(world: World, first: dict[str, Job]) -> None:
     machines = world.runner.machines
     jobs = world.runner.run("train.yml", "pull_request", event("pull_request_from_fork"), world.sha("origin/main"))
@@ -519,5 +533,6 @@ def test_a_fork_gets_no_secret_and_no_gpu(world: World, first: dict[str, Job]) -
     assert world.runner.machines == machines
 
 
+@pytest.mark.slow
 def test_github_was_asked_nothing_that_it_refuses(world: World, worse: Worse) -> None:
     assert world.github.refused == []

@@ -1,11 +1,11 @@
-"""What CI says on GitHub: outputs, comments, issues, pull requests, checks; all through its REST API.
+"""Reports from CI to GitHub: outputs, comments, issues, pull requests and statuses, through its REST API.
 
-  python -m ops github comment FILE   on the pull request of this run, or of the commit that this run is for: one
-                                      comment per first line of FILE, updated when it is there
-  python -m ops github issue TITLE FILE...   the one open issue of the nightly checks, or a comment on it when it is
-                                      open: the title, what the first FILE that is there holds (Markdown, or the end
-                                      of a log), and the run
-  python -m ops github status NAME OUTCOME   the outcome of a job as a commit status named NAME
+  visionloop github comment FILE          comments on the pull request of this run, or of this run's commit; replaces
+                                          a comment that has the same first line
+  visionloop github issue TITLE FILE...   opens the issue of the nightly checks, or comments on it while it is open,
+                                          with the title, the first FILE that exists (Markdown, or the end of a log)
+                                          and a link to the run
+  visionloop github status NAME OUTCOME   sets the outcome of a job as a commit status named NAME
 
 Reads the variables that GitHub Actions sets: GITHUB_API_URL, GITHUB_REPOSITORY, GITHUB_EVENT_NAME, GITHUB_EVENT_PATH,
 GITHUB_SHA, GITHUB_SERVER_URL, GITHUB_RUN_ID, GITHUB_OUTPUT; and GITHUB_TOKEN.
@@ -19,20 +19,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import requests
-
 from ops.project.pipeline import git
 from stages.running.terminal import UserError, run_stage, say
 
 # The account that GitHub's default token acts for.
 BOT = ("github-actions[bot]", "41898282+github-actions[bot]@users.noreply.github.com")
-LONGEST = 65_000  # characters; GitHub refuses more than 65,536
+MAX_CHARACTERS = 65_000  # GitHub refuses more than 65,536
 LAST_LINES = 60
 ISSUE_MARKER = "<!-- visionloop-nightly -->"
 
 
 def set_output(name: str, value: str) -> None:
-    """Sets an output of the step, where there is one."""
+    """Sets an output of the step; does nothing outside of GitHub Actions."""
     if path := os.environ.get("GITHUB_OUTPUT"):
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(f"{name}={value}\n")
@@ -45,20 +43,23 @@ def event() -> dict[str, Any]:
 
 
 def is_bot_commit() -> bool:
-    """Whether this run is for a commit that CI itself made of a retraining.
+    """Whether this run is for a commit of retraining results that CI itself made.
 
-    The committer tells, not the author: it is another one once somebody merges, squashes or rebases that commit.
+    The committer decides, not the author, because merging, squashing or rebasing such a commit changes its committer.
     """
     if os.environ.get("GITHUB_EVENT_NAME") not in ("pull_request", "push"):
-        return False  # what a person or the schedule asks for is done
+        return False  # a manual or scheduled run always trains
     return git("log", "-1", "--format=%ce") == BOT[1]
 
 
 def api(method: str, path: str, **content: Any) -> Any:
-    """An answer of GitHub's REST API about this repository. Raises UserError with what GitHub says when it refuses."""
+    """Sends a request about this repository to GitHub's REST API; returns the answer. Raises UserError with GitHub's
+    message when it refuses."""
+    import requests
+
     missing = [name for name in ("GITHUB_TOKEN", "GITHUB_REPOSITORY") if not os.environ.get(name)]
     if missing:
-        raise UserError(f"{' and '.join(missing)} not set: this runs in GitHub Actions, or with a token of yours")
+        raise UserError(f"{' and '.join(missing)} not set: run this in GitHub Actions, or set them yourself")
     address = os.environ.get("GITHUB_API_URL", "https://api.github.com")
     answer = requests.request(
         method,
@@ -72,7 +73,7 @@ def api(method: str, path: str, **content: Any) -> Any:
         timeout=60,
     )
     if not answer.ok:
-        raise UserError(f"GitHub refuses {method} {path}: {answer.status_code} {answer.text[:300]}")
+        raise UserError(f"GitHub refused {method} {path}: {answer.status_code} {answer.text[:300]}")
     return answer.json() if answer.content else None
 
 
@@ -87,7 +88,7 @@ def pages(path: str) -> list[Any]:
 
 
 def pull_request() -> int | None:
-    """The number of the pull request of this run: the event's own, or that which brought this run's commit to main."""
+    """The number of this run's pull request: the event's own, or the one that brought this run's commit to main."""
     number = event().get("pull_request", {}).get("number")
     if number is None and "GITHUB_SHA" in os.environ:
         found = pages(f"commits/{os.environ['GITHUB_SHA']}/pulls")
@@ -96,7 +97,7 @@ def pull_request() -> int | None:
 
 
 def comment(number: int, text: str) -> None:
-    """Writes a comment on a pull request or an issue; one with the same first line is replaced."""
+    """Comments on a pull request or an issue; replaces a comment of the bot that has the same first line."""
     marker, text = text.split("\n", 1)[0], _shortened(text)
     for old in pages(f"issues/{number}/comments"):
         if old["body"].split("\n", 1)[0].rstrip() == marker and old["user"]["login"] == BOT[0]:
@@ -116,7 +117,7 @@ def raise_issue(title: str, text: str) -> int:
 
 
 def quoted_file(paths: Sequence[Path]) -> str:
-    """The first of these files that is there: Markdown as it is, the last lines of another one as a code block."""
+    """The text of the first file that exists: Markdown as it is, otherwise its last lines as a code block."""
     path = next((path for path in paths if path.exists()), None)
     if path is None:
         return ""
@@ -125,7 +126,7 @@ def quoted_file(paths: Sequence[Path]) -> str:
 
 
 def open_pull_request(branch: str, base: str, title: str, text: str) -> int:
-    """The number of the open pull request of a branch of this repository, opened when there is none."""
+    """The number of a branch's open pull request; opens one when there is none."""
     owner = os.environ["GITHUB_REPOSITORY"].split("/")[0]
     found = api("GET", f"pulls?state=open&head={quote(owner)}:{quote(branch)}&base={quote(base)}")
     if found:
@@ -134,18 +135,20 @@ def open_pull_request(branch: str, base: str, title: str, text: str) -> int:
 
 
 def run_url() -> str:
-    """The page of this run."""
+    """The address of this run's page."""
     server = os.environ.get("GITHUB_SERVER_URL", "https://github.com")
     return f"{server}/{os.environ.get('GITHUB_REPOSITORY', '')}/actions/runs/{os.environ.get('GITHUB_RUN_ID', '')}"
 
 
 def _shortened(text: str) -> str:
-    return text if len(text) <= LONGEST else text[:LONGEST].rsplit("\n", 1)[0] + "\n\n(cut: the page has all of it)"
+    if len(text) <= MAX_CHARACTERS:
+        return text
+    return text[:MAX_CHARACTERS].rsplit("\n", 1)[0] + "\n\n(shortened: the page has the whole text)"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m ops github", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="visionloop github", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("comment").add_argument("file", type=Path)
@@ -154,7 +157,7 @@ def main() -> None:
     issue.add_argument("files", type=Path, nargs="+", metavar="file")
     status = commands.add_parser("status")
     status.add_argument("name")
-    status.add_argument("outcome", help="of a job: success, failure, cancelled or skipped")
+    status.add_argument("outcome", help="the job's outcome: success, failure, cancelled or skipped")
     arguments = parser.parse_args()
     if arguments.command == "status":
         state = {"success": "success", "failure": "failure"}.get(arguments.outcome, "error")

@@ -1,4 +1,4 @@
-"""Writes the tables of docs/metrics.md from the table of metrics: `python -m ops metrics`; `--check` only compares."""
+"""Writes the tables of docs/metrics.md from the table of metrics: `visionloop metrics`; `--check` only compares."""
 
 import argparse
 from collections.abc import Iterable
@@ -13,8 +13,8 @@ BETTER = {"higher": "↑", "lower": "↓", None: ""}
 
 
 def table(section: str, metrics: Iterable[Metric]) -> str:
-    """The metrics of a section as a Markdown table, with the file's names."""
-    lines = ["| figure | name | better | good | meaning |", "|---|---|---|---|---|"]
+    """The metrics of a section as a Markdown table, with their names in metrics.json."""
+    lines = ["| metric | name | better | good | meaning |", "|---|---|---|---|---|"]
     lines += [
         f"| `{section}.{m.name}` | {m.label} | {BETTER[m.better]} | {_reference(section, m)} | {m.meaning} |"
         for m in metrics
@@ -25,17 +25,20 @@ def table(section: str, metrics: Iterable[Metric]) -> str:
 def _reference(section: str, metric: Metric) -> str:
     if metric.reference == "share":
         return "`evaluate_gan.near_copy`"
-    named = metric.reference in METRICS[section]
-    return f"near `{metric.reference}`" if named else f"near {metric.reference}" if metric.reference else ""
+    is_metric = metric.reference in METRICS[section]
+    return f"near `{metric.reference}`" if is_metric else f"near {metric.reference}" if metric.reference else ""
 
 
 def filled(text: str) -> str:
-    """The page with today's tables between its marks. Raises UserError when it lacks one of them."""
+    """The page with current tables between its marks. Raises UserError when a mark is missing."""
     for section in NETWORKS:
         for split in ("test", "val"):
             start = f"<!-- {section}:{split} -->\n"
             if start not in text:
-                raise UserError(f"{PAGE} has no place for the metrics of {section} ({split}): add `{start.strip()}`")
+                raise UserError(
+                    f"{PAGE} has no mark for the metrics of {section} ({split}): "
+                    f"add `{start.strip()}` and `<!-- end -->`"
+                )
             head, _, rest = text.partition(start)
             _, end, tail = rest.partition("<!-- end -->")
             rows = (metric for metric in METRICS[section].values() if metric.split == split)
@@ -44,15 +47,15 @@ def filled(text: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m ops metrics", description=__doc__)
+    parser = argparse.ArgumentParser(prog="visionloop metrics", description=__doc__)
     parser.add_argument("--check", action="store_true", help="only compare")
     check = parser.parse_args().check
     before = PAGE.read_text(encoding="utf-8")
     after = filled(before)
     if check and after != before:
-        raise UserError(f"{PAGE} does not hold the metrics as they are: run `python -m ops metrics`")
+        raise UserError(f"{PAGE} is out of date: run `uv run visionloop metrics`")
     PAGE.write_text(after, encoding="utf-8")
-    say(f"{PAGE} holds the metrics as they are")
+    say(f"{PAGE} is up to date")
 
 
 if __name__ == "__main__":

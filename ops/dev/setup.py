@@ -1,8 +1,9 @@
-"""Installs what this checkout needs on this machine: `python3 -m ops setup`. Needs only uv and Python itself.
+"""Installs the packages that this checkout needs on this machine: `python3 -m ops setup`. Needs only uv and Python.
 
-The extra `gpu` where the NVIDIA driver answers, and the extra of each DVC remote (s3, gs, azure, ssh).
+Adds the extra `gpu` where the NVIDIA driver answers, and the extra of each DVC remote (s3, gs, azure, ssh).
 """
 
+import argparse
 import configparser
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ EXTRAS = {"s3": "s3", "gs": "gs", "azure": "azure", "abfs": "azure", "adl": "azu
 
 
 def extras(config: str | Path = ".dvc/config") -> list[str]:
-    """The extras of pyproject.toml that this machine and DVC's remotes call for."""
+    """The extras of pyproject.toml that this machine and DVC's remotes need."""
     remotes = configparser.ConfigParser()
     remotes.read(config)
     schemes = {remotes[section].get("url", "").split("://")[0] for section in remotes.sections()}
@@ -27,6 +28,9 @@ def extras(config: str | Path = ".dvc/config") -> list[str]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        prog="visionloop setup", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     command = ["uv", "sync", *(word for extra in extras() for word in ("--extra", extra))]
     print(" ".join(command), flush=True)
     sys.exit(subprocess.run(command, check=False).returncode)

@@ -1,6 +1,6 @@
-"""What was compared with the profile of a champion, and which of it raises the alarm. Nothing here reads an image.
+"""Compares measurements of images with a champion's profile and decides which differences raise an alarm.
 
-Thresholds are in drift.yaml.
+Reads no images. Thresholds are in drift.yaml.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ from ops.drift.profile import STATISTICS, Observed, Profile, count, labels_of
 from stages.core.params import Params
 
 POLICY = Path("drift.yaml")
-TESTS = 1 + 2 * len(STATISTICS) + 2  # at most, in a run
+MAX_TESTS = 1 + 2 * len(STATISTICS) + 2  # in a run
 
 
 class DriftParams(Params):
@@ -39,19 +39,19 @@ class DriftParams(Params):
 
     @model_validator(mode="after")
     def _distance_can_raise_the_alarm(self) -> Self:
-        if TESTS / (1 + self.permutations) > self.false_alarms:
+        if MAX_TESTS / (1 + self.permutations) > self.false_alarms:
             raise ValueError(
-                f"permutations must be at least {TESTS / self.false_alarms:.0f} (it is {self.permutations}) for "
-                f"false_alarms {self.false_alarms:g}: the smallest p-value that so many can give is too large"
+                f"permutations must be at least {MAX_TESTS / self.false_alarms:.0f} (it is {self.permutations}) for "
+                f"false_alarms {self.false_alarms:g}: with fewer, no p-value can be small enough"
             )
         return self
 
 
 class Finding(NamedTuple):
-    """One thing that was compared: `all` images, or the `new` ones by themselves."""
+    """The result of one comparison, with scope `all` for all images or `new` for the new ones separately."""
 
     scope: str
-    what: str
+    name: str
     value: float
     threshold: float
     p: float | None  # None where there is nothing to test
@@ -70,8 +70,8 @@ class Embedded(NamedTuple):
 def find_drift(
     profile: Profile, observed: Observed, new: np.ndarray, embedded: Embedded | None, params: DriftParams
 ) -> tuple[list[Finding], Unusual | None]:
-    """All findings about images with hashes unknown to the profile where `new` [n] is true, and how unusual each of the
-    embedded ones is. Nothing here reads an image."""
+    """All findings, and the embedded images' scores of unusualness. new: bool [n], true for images whose hash is not in
+    the profile."""
     labels = labels_of(observed, profile)
     found = class_findings(profile, observed, labels, params)
     enough = new.sum() >= params.min_new_images
@@ -96,15 +96,15 @@ def find_drift(
 
 
 def class_findings(profile: Profile, observed: Observed, labels: np.ndarray, params: DriftParams) -> list[Finding]:
-    """The class prior of all images, and classes that the champion does not know. That of the new ones alone is no
-    finding: to add images of one class is everyday work."""
+    """The class prior of all images, and classes that the champion does not have. The prior of the new images alone is
+    no finding, because it is common to add images of a single class."""
     known = len(profile.classes)
     counts, before = np.bincount(labels, minlength=known), profile.counts
     found = []
-    if strange := int(counts[known:].sum()):
+    if unknown := int(counts[known:].sum()):
         names = ", ".join(name for name in observed.classes if name not in profile.classes)
-        alarm = strange >= params.new_class_images
-        found.append(Finding("all", "new classes", strange, params.new_class_images, None, alarm, f"images of {names}"))
+        alarm = unknown >= params.new_class_images
+        found.append(Finding("all", "new classes", unknown, params.new_class_images, None, alarm, f"images of {names}"))
     if not counts[:known].sum():
         return found
     psi, p = prior_shift(counts[:known], before)
@@ -115,13 +115,13 @@ def class_findings(profile: Profile, observed: Observed, labels: np.ndarray, par
     if vanished:
         shown = ", ".join(vanished[:5]) + (f" and {len(vanished) - 5} more" if len(vanished) > 5 else "")
         moved = [f"no images of {shown}"]
-    return [Finding("all", "class prior", psi, params.prior_psi, p, False, ", ".join(moved) or "as before"), *found]
+    return [Finding("all", "class prior", psi, params.prior_psi, p, False, ", ".join(moved) or "unchanged"), *found]
 
 
 def statistic_findings(
     profile: Profile, statistics: np.ndarray, labels: np.ndarray, scope: str, params: DriftParams
 ) -> list[Finding]:
-    """One for each image statistic, of values [n, statistics] and labels [n]."""
+    """A finding for each image statistic, from values [n, statistics] and labels [n]."""
     known = labels < len(profile.classes)
     if not known.any():
         return []
@@ -139,10 +139,10 @@ def statistic_findings(
 
 
 def old_mean(histograms: np.ndarray, edges: np.ndarray, weights: np.ndarray) -> float:
-    """Mean of a statistic in the profile, to half a bin, with its classes as frequent as weights [classes] say."""
-    middles = np.concatenate([edges[:1], (edges[1:] + edges[:-1]) / 2, edges[-1:]])
+    """Mean of a statistic in the profile, accurate to half a bin, with class shares weights [classes]."""
+    centres = np.concatenate([edges[:1], (edges[1:] + edges[:-1]) / 2, edges[-1:]])
     totals = histograms.sum(axis=1)
-    means = histograms @ middles / np.maximum(totals, 1)
+    means = histograms @ centres / np.maximum(totals, 1)
     weights = weights * (totals > 0)
     return float(weights @ means / max(weights.sum(), 1e-12))
 
@@ -150,16 +150,16 @@ def old_mean(histograms: np.ndarray, edges: np.ndarray, weights: np.ndarray) -> 
 def distance_findings(
     profile: Profile, features: np.ndarray, labels: np.ndarray, unusual: Unusual, scope: str, params: DriftParams
 ) -> list[Finding]:
-    """Distance in the reference space and share of unusual images, of new features [k, d] and labels [k]."""
+    """Distance in the reference space and share of unusual images, for new features [k, d] with labels [k]."""
     old, old_labels = profile.features.astype(np.float64), profile.labels
     distance = kernel_distance_within_classes(features, labels, old, old_labels, params.permutations, params.seed)
     found = []
     unit = class_distance(old, old_labels)
     if np.isfinite(distance.of_class).any() and np.isfinite(unit):
         farthest = int(np.nanargmax(distance.of_class))
-        detail = f"most in class {profile.classes[farthest]}: {distance.of_class[farthest] / unit:.2f}"
+        detail = f"largest in class {profile.classes[farthest]}: {distance.of_class[farthest] / unit:.2f}"
         found.append(Finding(scope, "distance", distance.value / unit, params.distance, distance.p, False, detail))
     if np.isfinite(unusual.usual):
-        detail = f"of {unusual.compared:,} looked at; 1.0% of the old"
+        detail = f"of {unusual.compared:,} compared; 1.0% of the old images"
         found.append(Finding(scope, "unusual images", unusual.share, params.unusual, unusual.p, False, detail))
     return found

@@ -1,4 +1,4 @@
-"""The images that are compared: brought to what the champion takes, embedded in its reference space, and shown.
+"""The compared images: converted to the champion's input format, embedded in its reference space, and shown.
 
 Reads  data/ingest, or a folder, archive or card of images as ingest does
 """
@@ -31,18 +31,18 @@ SHOWN = 12  # most unusual images, and as many typical ones
 
 
 class Gallery(NamedTuple):
-    """New images to look at: the most unusual ones first, then typical ones."""
+    """New images to be shown: first the most unusual ones, then typical ones."""
 
     images: np.ndarray  # uint8 [k, height, width, channels]
     classes: list[str]
     sources: list[str]
     scores: list[float]
-    unusual: int  # how many are of the first kind
+    unusual: int  # number of unusual images
 
 
 def embed_new(profile: Profile, observed: Observed, new: np.ndarray, params: DriftParams) -> Embedded | None:
     """At most `max_images` of the new images in the champion's reference space; None when there are none. Known images
-    are left out: the network was trained on most of them, and the rest are in the profile."""
+    are excluded: the network was trained on most of them, and the others are in the profile."""
     if not new.any():
         return None
     labels, candidates = labels_of(observed, profile), np.flatnonzero(new)
@@ -53,28 +53,28 @@ def embed_new(profile: Profile, observed: Observed, new: np.ndarray, params: Dri
 
 @contextmanager
 def ingested(data: Path | None, profile: Profile) -> Iterator[tuple[Path, list[str]]]:
-    """A folder as ingest writes it, with images as large as the champion's, and which files could not be decoded."""
+    """A folder in ingest's format, with images of the champion's shape, and the undecodable files with reasons."""
     if data is None:
         shape = image_shape(DATA) if DATA.exists() else profile.shape
         if shape != profile.shape:
-            ours, theirs = ("x".join(map(str, s)) for s in (shape, profile.shape))
+            found, expected = ("x".join(map(str, s)) for s in (shape, profile.shape))
             raise UserError(
-                f"the images in {DATA} are {ours} and the champion's {theirs}: name the images themselves, "
-                "`python -m ops drift data/raw/NAME`, and they are brought to its size"
+                f"the images in {DATA} are {found}, the champion's are {expected}: name the original images, "
+                "`uv run visionloop drift data/raw/NAME`, which are then resized to fit"
             )
         yield DATA, []
         return
     if not data.exists():
         raise UserError(
-            f"{data} not found: expected a folder or archive of images, a sub-folder per class; "
-            "`dvc pull` fetches what DVC tracks"
+            f"{data} not found: expected a folder or archive of images with a subfolder per class; "
+            "`dvc pull` fetches data that DVC tracks"
         )
     params = load_params(IngestParams, "ingest")
     with open_source(data) as source, tempfile.TemporaryDirectory(prefix="drift-") as name:
         folder, size, channels = Path(name), profile.shape[0], profile.shape[2]
         items = limited(source.items, None).in_processing_order()
         plan = survey(items, size, 3 if channels == 3 else 1, params.fit)
-        # No splits: what the data set does not call test or val itself counts as train.
+        # No splits: images that the data set itself does not assign to test or val count as train.
         splitter = Splitter({"train", "val", "test"}, 0.0, 0.0)
         cores = available_cores()
         write_shards(items, source.classes, plan, splitter, params.shard_mib, folder, cores).close()
@@ -82,7 +82,7 @@ def ingested(data: Path | None, profile: Profile) -> Iterator[tuple[Path, list[s
         rows = pq.read_table(folder / "manifest.parquet", columns=["source", "sha256", "reason"]).to_pylist()
         bad = [f"{row['source']}: {row['reason']}" for row in rows if row["sha256"] is None]
         if len(bad) == len(rows):
-            raise UserError(f"none of the {len(rows)} images in {data} can be decoded: {bad[0]}")
+            raise UserError(f"none of the {len(rows)} images in {data} can be decoded; the first: {bad[0]}")
         yield folder, bad
 
 

@@ -1,7 +1,7 @@
-"""How far new images are from old ones, as functions of counts and features.
+"""Differences between new and old images, as functions of counts and features.
 
-All comparisons of images are made within the classes: that more shoes came in moves the class prior, and only that. And
-they hold for any number of images: every p-value is conditional on how many old and new ones there are in each class.
+All comparisons of images are made within classes: more images of shoes change the class prior, and nothing else. They
+are valid for any number of images: every p-value is conditional on the numbers of old and new images in each class.
 """
 
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ from scipy.stats import betabinom, chi2
 
 from stages.evaluation.generator.distances import kernel_diagonal, kernel_matrix
 
-GROUPS = 10  # of equal weight, into which a statistic's bins are joined for the PSI
-FEWEST = 10  # images, old and new, in a group of a test
+GROUPS = 10  # of equal weight, into which a statistic's bins are merged for the PSI
+MIN_IMAGES = 10  # old and new images in a group of a test
 PERMUTATIONS_AT_A_TIME = 2000
 NEIGHBOURS = 5
 RARE = 0.01  # share of the old images that count as unusual
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-    """p-values adjusted for their number (Holm 1979): rejecting those below a level makes any false rejection at all
-    as rare as the level, whatever the tests have to do with each other."""
+    """p-values adjusted for their number (Holm 1979): rejecting those below a level bounds the probability of any false
+    rejection by this level, however the tests depend on each other."""
     p = np.asarray(p_values, float)
     order = np.argsort(p)
     steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
@@ -40,9 +40,9 @@ def stability_index(new: np.ndarray, old: np.ndarray) -> float:
     return float(np.sum((q - p) * np.log(q / p)))
 
 
-def at_the_mix_of(new: np.ndarray, old: np.ndarray) -> np.ndarray:
-    """The old counts [classes, groups], added up to [groups] as if their classes were as frequent as the new ones';
-    classes of which there are no old images are left out, and the total is that of the others."""
+def reweighted(new: np.ndarray, old: np.ndarray) -> np.ndarray:
+    """The old counts [classes, groups], summed to [groups] with the class shares of the new counts. Classes without old
+    images are left out; the total is that of the others."""
     known = old.sum(axis=1) > 0
     new, old = new[known], old[known]
     weights = new.sum(axis=1) / max(1, new.sum())
@@ -50,9 +50,9 @@ def at_the_mix_of(new: np.ndarray, old: np.ndarray) -> np.ndarray:
 
 
 def homogeneity(new: np.ndarray, old: np.ndarray) -> float:
-    """p-value of counts new and old [classes, groups] having the same distribution over the groups within each class:
+    """p-value for counts new and old [classes, groups] having the same distribution over the groups within each class:
     the generalised Cochran-Mantel-Haenszel test (Landis, Heyman & Koch 1978). With one class it is Pearson's chi-square
-    test, its statistic times (n - 1) / n. Give it groups of some images each, see `joined`."""
+    test, its statistic times (n - 1) / n. No group should be nearly empty, see `joined`."""
     total = (new + old).astype(float)
     n, both = new.sum(axis=1, dtype=float), total.sum(axis=1)
     usable = (both > 1) & (n > 0) & (n < both)
@@ -67,37 +67,37 @@ def homogeneity(new: np.ndarray, old: np.ndarray) -> float:
 
 
 def equal_groups(old: np.ndarray) -> np.ndarray:
-    """For each bin of counts old [bins] its group, 0 to 9: those of equal weight, as far as whole bins allow. Bins
-    below and above all old images fall into the first and the last."""
+    """The group, 0 to 9, of each bin of counts old [bins]: groups of equal weight, as far as whole bins allow. Bins
+    below and above all old images belong to the first and the last group."""
     before = np.cumsum(old) - old / 2
     return np.minimum(before / max(1, old.sum()) * GROUPS, GROUPS - 1).astype(int)
 
 
 def joined(totals: np.ndarray) -> np.ndarray:
-    """For each group of counts totals [groups] another, such that each of these has at least 10 images: neighbours are
-    put together. The totals are those of old and new, on which the tests are conditional."""
+    """The merged group of each group of counts totals [groups]: merges neighbours until each has 10 or more images. The
+    totals are of old and new images together, on which the tests are conditional."""
     found, current, filled = np.empty(len(totals), int), 0, 0
     for index, images in enumerate(totals):
         found[index], filled = current, filled + images
-        if filled >= FEWEST:
+        if filled >= MIN_IMAGES:
             current, filled = current + 1, 0
-    return np.minimum(found, max(0, current - 1))  # what is left over goes to the last
+    return np.minimum(found, max(0, current - 1))  # the remainder belongs to the last group
 
 
 def regroup(counts: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Counts [..., bins] added up by the group of each bin, [..., groups]."""
+    """Counts [..., bins] summed by the group of each bin, [..., groups]."""
     return counts @ (groups[:, None] == np.arange(groups.max() + 1)).astype(counts.dtype)
 
 
 class Shift(NamedTuple):
-    """psi and p-value of one distribution."""
+    """The PSI and the p-value of one distribution."""
 
     psi: float
     p: float
 
 
 def prior_shift(new: np.ndarray, old: np.ndarray) -> Shift:
-    """Of the classes, from counts [classes]; rare classes are put together for the test."""
+    """The shift of the class prior, from counts [classes]; rare classes are merged for the test."""
     rare_first = np.argsort(new + old, kind="stable")
     new, old = new[rare_first], old[rare_first]
     groups = joined(new + old)
@@ -105,15 +105,15 @@ def prior_shift(new: np.ndarray, old: np.ndarray) -> Shift:
 
 
 def statistic_shift(new: np.ndarray, old: np.ndarray) -> Shift:
-    """Of one statistic, from counts [classes, bins]: within the classes."""
+    """The shift of one statistic within the classes, from counts [classes, bins]."""
     known = (old.sum(axis=1) > 0) & (new.sum(axis=1) > 0)
     if not known.any():
         return Shift(0.0, 1.0)
-    tenths = equal_groups(at_the_mix_of(new[known], old[known]))
+    tenths = equal_groups(reweighted(new[known], old[known]))
     new, old = regroup(new[known], tenths), regroup(old[known], tenths)
     filled = (new + old).sum(axis=0) > 0
     new, old = new[:, filled], old[:, filled]
-    psi = stability_index(new.sum(axis=0), at_the_mix_of(new, old))
+    psi = stability_index(new.sum(axis=0), reweighted(new, old))
     groups = joined((new + old).sum(axis=0))
     return Shift(psi, homogeneity(regroup(new, groups), regroup(old, groups)))
 
@@ -130,10 +130,10 @@ def kernel_distance_within_classes(
     new: np.ndarray, new_labels: np.ndarray, old: np.ndarray, old_labels: np.ndarray, permutations: int, seed: int
 ) -> Distance:
     """Unbiased squared maximum mean discrepancy (Gretton et al. 2012) with the kernel (x.y / d + 1)^3 of KID (Binkowski
-    et al. 2018) between new and old features [n, d] of each class, averaged over the classes as frequent as they are
-    among the new. In a permutation, old and new images of a class change places.
+    et al. 2018) between new and old features [n, d] of each class, averaged over the classes with the class shares of
+    the new images. A permutation exchanges old and new images within each class.
 
-    new_labels may hold classes that old_labels do not have: they are left out.
+    Classes of new_labels that old_labels do not have are left out.
     """
     random, classes = np.random.default_rng(seed), int(old_labels.max()) + 1
     n, m = (np.bincount(labels[labels < classes], minlength=classes) for labels in (new_labels, old_labels))
@@ -168,8 +168,8 @@ def _discrepancies(kernel: np.ndarray, is_new: np.ndarray) -> np.ndarray:
 
 
 def class_distance(features: np.ndarray, labels: np.ndarray) -> float:
-    """The same kernel distance between two of the old classes, averaged over all pairs: what
-    `kernel_distance_within_classes` is a share of. NaN when fewer than two classes have two images."""
+    """The same kernel distance between two of the old classes, averaged over all pairs: the unit for
+    `kernel_distance_within_classes`. NaN when fewer than two classes have two images."""
     counts = np.bincount(labels)
     members = [features[labels == label].astype(np.float32) for label in np.flatnonzero(counts > 1)]
     if len(members) < 2:
@@ -182,20 +182,20 @@ def class_distance(features: np.ndarray, labels: np.ndarray) -> float:
 
 
 class Unusual(NamedTuple):
-    """How far images are from the old ones of their class."""
+    """The distances of images from the old images of their class."""
 
-    scores: np.ndarray  # [n], in units of what is usual in the class: the median distance there
-    usual: float  # the score that a hundredth of the old images exceed
-    compared: int  # new images of classes that there are old ones of
-    share: float  # of these beyond it
-    p: float  # of at least as many, if they were like the old ones
+    scores: np.ndarray  # [n], in units of the median distance in the class
+    usual: float  # the score that 1% of the old images exceed
+    compared: int  # number of new images of classes with old images
+    share: float  # the share of these with a higher score than `usual`
+    p: float  # the probability of at least as many if they were like the old images
 
 
 def unusualness(new: np.ndarray, new_labels: np.ndarray, old: np.ndarray, old_labels: np.ndarray) -> Unusual:
-    """Distance of new features [n, d] to their 5th nearest old neighbour of the same class, beside that of the old ones
-    to each other (k-nearest-neighbour outliers, Ramaswamy et al. 2000). Images of a class that the old ones lack are
-    measured against all, and not counted in the share. The number beyond an order statistic of the old ones is
-    beta-binomial, whatever the distribution.
+    """Distances of new features [n, d] to their 5th nearest old neighbour of the same class, relative to the distances
+    between old images (k-nearest-neighbour outliers, Ramaswamy et al. 2000). Images of a class without old images are
+    compared with all old images, and not counted in the share. The number of new images beyond an order statistic of
+    the old ones is beta-binomial for any distribution.
     """
     scores, old_scores, known = np.empty(len(new)), [], np.zeros(len(new), bool)
     for label in np.unique(np.concatenate([new_labels, old_labels])):
@@ -204,18 +204,18 @@ def unusualness(new: np.ndarray, new_labels: np.ndarray, old: np.ndarray, old_la
         if not comparable:
             peers = old
         k = min(NEIGHBOURS, len(peers) - 1)
-        among = _kth_nearest(peers, peers, k)  # the 0th is the image itself
-        unit = max(float(np.median(among)), 1e-12)
+        old_distances = _kth_nearest(peers, peers, k)  # the 0th neighbour is the image itself
+        unit = max(float(np.median(old_distances)), 1e-12)
         scores[chosen] = _kth_nearest(new[chosen], peers, k - 1) / unit
         if comparable:
-            old_scores.append(among / unit)
+            old_scores.append(old_distances / unit)
     if not known.any():
         return Unusual(scores, float("nan"), 0, 0.0, 1.0)
-    usual = np.sort(np.concatenate(old_scores))
-    beyond = max(1, int(RARE * len(usual)))  # old images above the limit
-    limit = float(usual[-beyond - 1])
+    ordered = np.sort(np.concatenate(old_scores))
+    beyond = max(1, int(RARE * len(ordered)))  # old images above the limit
+    limit = float(ordered[-beyond - 1])
     count, total = int(np.sum(scores[known] > limit)), int(known.sum())
-    p = float(betabinom.sf(count - 1, total, beyond + 1, len(usual) - beyond))
+    p = float(betabinom.sf(count - 1, total, beyond + 1, len(ordered) - beyond))
     return Unusual(scores, limit, total, count / total, p)
 
 

@@ -1,18 +1,18 @@
-"""What later data is compared with: a summary of the images that a champion was trained on, stored beside it.
+"""The profile of a champion's data: a summary that is stored with the champion, to compare later data with.
 
 Reads  data/ingest (all splits), data/reference/model.keras
-Writes, into a folder that the caller names (under 10 MB for 70,000 images, equal bytes for equal inputs, no pickles):
+Writes, into the caller's folder (under 10 MB for 70,000 images, equal bytes for equal inputs, no pickles):
 
     profile.json      the class names, the shape of the images, the names of the statistics
-    histograms.npy    uint32 [classes, statistics, bins + 2]: the images of each class by each statistic
-    edges.npy         float64 [statistics, bins + 1]: between the bins; the first and last bin are open
-    features.npy      float32 [m, d]: a sample of images in the reference space, as many of each class as there are
+    histograms.npy    uint32 [classes, statistics, bins + 2]: counts of each class's images by each statistic
+    edges.npy         float64 [statistics, bins + 1]: the bin edges; the first and last bin are open
+    features.npy      float32 [m, d]: a sample of images in the reference space, balanced over the classes
     labels.npy        int32 [m]: their classes
     hashes.npy        uint64 [n], sorted: the first 8 bytes of the sha256 of every image's pixels
-    model.keras       the reference network, so that new images are embedded in the space of `features`
+    model.keras       the reference network, which embeds new images in the space of `features`
 
-The reference network was trained on the train images, and features of images that a network has seen differ from those
-of others: the sample is of val and test images, and by `hashes` a reader leaves out whatever it may have seen.
+Features of images that a network was trained on differ from those of other images. The reference network was trained on
+the train images, so the sample consists of val and test images, and a reader excludes known images by `hashes`.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from stages.reference_network.features import ReferenceSpace
 from stages.running.terminal import Progress, UserError
 
 DATA, REFERENCE = Path("data/ingest"), Path("data/reference/model.keras")
-VERSION = 1  # of the files; a reader refuses others
-BINS = 99  # odd, so that a statistic that is the same for all images lies within a bin and not on an edge
+VERSION = 1  # of the format; other versions are refused
+BINS = 99  # odd, so that a statistic with one value for all images lies inside a bin and not on an edge
 MAX_FEATURES = 3000
 PIXELS_AT_A_TIME = 2**23
 IMAGES_AT_A_TIME = 1024  # in the network
-EDGE = 32  # grey levels between a pixel and its neighbours, from which on it counts as an edge
+EDGE = 32  # grey levels of difference to a neighbour from which a pixel counts as an edge
 
-STATISTICS = {  # of images as stored, unless it says otherwise
+STATISTICS = {  # of images as stored, unless stated otherwise
     "brightness": "mean grey, 0 to 255",
     "contrast": "standard deviation of the greys",
     "sharpness": "log10 of the Laplacian's variance over the greys'",
@@ -53,7 +53,7 @@ OF_COLOUR = ("saturation", "warmth")
 
 @dataclass(frozen=True)
 class Profile:
-    """A profile as read; the attributes are the files, see above."""
+    """A profile in memory; the attributes are the files, see above."""
 
     classes: list[str]
     shape: tuple[int, int, int]
@@ -89,20 +89,20 @@ class Observed:
 
 
 def write_profile(folder: Path) -> None:
-    """Writes the profile of data/ingest into `folder`. Raises UserError when data or reference network are missing."""
+    """Writes the profile of data/ingest into `folder`. Raises UserError when the data or the reference is missing."""
     require(DATA, REFERENCE)
     observed = observe(DATA)
     edges = bin_edges(observed.statistics)
     unseen = np.flatnonzero(observed.splits != "train")
     chosen = unseen[balanced(observed.labels[unseen], MAX_FEATURES, np.random.default_rng(0))]
-    about = {
+    metadata = {
         "version": VERSION,
         "classes": observed.classes,
         "image_shape": list(image_shape(DATA)),
         "statistics": statistic_names(image_shape(DATA)[2]),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "profile.json").write_text(json.dumps(about, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    (folder / "profile.json").write_text(json.dumps(metadata, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     histograms = count(observed.statistics, observed.labels, len(observed.classes), edges)
     np.save(folder / "histograms.npy", histograms.astype(np.uint32))
     np.save(folder / "edges.npy", edges)
@@ -113,27 +113,31 @@ def write_profile(folder: Path) -> None:
 
 
 def read_profile(folder: Path) -> Profile:
-    """Reads what `write_profile` wrote. Raises UserError when it is none, or of another version."""
+    """Reads a profile of `write_profile`. Raises UserError when it is invalid, or of another version."""
     try:
-        about = json.loads((folder / "profile.json").read_text(encoding="utf-8"))
+        metadata = json.loads((folder / "profile.json").read_text(encoding="utf-8"))
         arrays = {
             name: np.load(folder / f"{name}.npy", allow_pickle=False)
             for name in ("histograms", "edges", "features", "labels", "hashes")
         }
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder} is no profile ({error}): promote the champion again, which writes one") from None
-    if about.get("version") != VERSION:
+        raise UserError(f"{folder} is not a profile ({error}): promote the champion again, which writes one") from None
+    if metadata.get("version") != VERSION:
         raise UserError(
-            f"the champion's profile is of version {about.get('version')}, expected {VERSION}: "
+            f"the champion's profile has version {metadata.get('version')}, expected {VERSION}: "
             "use the code that it was promoted with, or promote the champion again"
         )
     return Profile(
-        about["classes"], tuple(about["image_shape"]), about["statistics"], network=folder / "model.keras", **arrays
+        metadata["classes"],
+        tuple(metadata["image_shape"]),
+        metadata["statistics"],
+        network=folder / "model.keras",
+        **arrays,
     )
 
 
 def observe(folder: Path) -> Observed:
-    """What is known of the images in an ingest folder, with their statistics. Raises UserError when there are none."""
+    """The images in an ingest folder, with their statistics. Raises UserError when there are none."""
     require(folder, folder / "manifest.parquet")
     columns = ["source", "label", "split", "sha256", "width", "height", "reason"]
     table = pq.read_table(folder / "manifest.parquet", columns=columns)
@@ -145,7 +149,9 @@ def observe(folder: Path) -> Observed:
     if not sum(map(len, shards)):
         raise UserError(f"{folder} holds no images: run `dvc repro`")
     if sum(map(len, shards)) != len(table):
-        raise UserError(f"{folder} holds {sum(map(len, shards))} images and its manifest {len(table)}: run `dvc repro`")
+        raise UserError(
+            f"{folder} holds {sum(map(len, shards))} images, but its manifest lists {len(table)}: run `dvc repro`"
+        )
     size = np.sqrt(table["width"].to_numpy().astype(np.float64) * table["height"].to_numpy())
     return Observed(
         folder,
@@ -159,22 +165,21 @@ def observe(folder: Path) -> Observed:
 
 
 def labels_of(observed: Observed, profile: Profile) -> np.ndarray:
-    """The label [n] that each image's class has in the profile; those of classes it does not know come after these."""
+    """The label [n] of each image's class in the profile; classes that the profile lacks come after its classes."""
     names = [*profile.classes, *(name for name in observed.classes if name not in profile.classes)]
     return np.array([names.index(name) for name in observed.classes])[observed.labels]
 
 
 def statistic_names(channels: int) -> list[str]:
-    """The statistics of images with so many channels, in their order."""
+    """The ordered statistics of images with this number of channels."""
     return [name for name in STATISTICS if channels == 3 or name not in OF_COLOUR]
 
 
 def image_statistics(images: np.ndarray) -> dict[str, np.ndarray]:
-    """The statistics of uint8 images [n, height, width, 1 or 3] but for `size`, float32 [n] each.
+    """The statistics of uint8 images [n, height, width, 1 or 3] except `size`, float32 [n] each.
 
-    The variance of the Laplacian measures focus (Pech-Pacheco et al. 2000); over the variance of the greys it does not
-    change with the contrast. A blank image has none: it counts as one whose Laplacian varies a millionth as much as
-    its greys.
+    The variance of the Laplacian measures focus (Pech-Pacheco et al. 2000); divided by the variance of the greys, it is
+    independent of contrast. The quotient is at least 1e-6, which is also the value of a blank image.
     """
     pixels = images.astype(np.float32)
     grey = pixels[..., 0] if images.shape[3] == 1 else pixels @ np.array([0.299, 0.587, 0.114], np.float32)
@@ -197,7 +202,7 @@ def image_statistics(images: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def all_statistics(shards: Sequence[np.ndarray], size: np.ndarray) -> np.ndarray:
-    """float32 [n, statistics] of the images in all shards; size: of the originals [n]."""
+    """The statistics, float32 [n, statistics], of the images in all shards. size: sizes of the originals [n]."""
     names, start = statistic_names(shards[0].shape[3]), 0
     values = np.empty((len(size), len(names)), np.float32)
     with Progress("image statistics", len(size), "images") as bar:
@@ -217,15 +222,15 @@ def _blocks(shards: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def bin_edges(statistics: np.ndarray) -> np.ndarray:
-    """float64 [statistics, bins + 1]: bins of equal width over the middle 99% of the values [n, statistics] and half as
-    much again on either side."""
+    """Bin edges, float64 [statistics, bins + 1]: bins of equal width over the middle 99% of the values [n, statistics],
+    extended by half of this range on either side."""
     low, high = np.quantile(statistics.astype(np.float64), [0.005, 0.995], axis=0)
-    room = np.maximum((high - low) / 2, 0.01 * np.maximum(np.abs(low), 1))
-    return np.linspace(low - room, high + room, BINS + 1, axis=1)
+    margin = np.maximum((high - low) / 2, 0.01 * np.maximum(np.abs(low), 1))
+    return np.linspace(low - margin, high + margin, BINS + 1, axis=1)
 
 
 def count(statistics: np.ndarray, labels: np.ndarray, classes: int, edges: np.ndarray) -> np.ndarray:
-    """int64 [classes, statistics, bins + 2] from values [n, statistics] and labels [n] below `classes`."""
+    """Counts, int64 [classes, statistics, bins + 2], of values [n, statistics] with labels [n] below `classes`."""
     found = np.empty((classes, len(edges), edges.shape[1] + 1), np.int64)
     for index, row in enumerate(edges):
         cells = labels.astype(np.int64) * found.shape[2] + np.searchsorted(row, statistics[:, index], side="right")
@@ -233,11 +238,11 @@ def count(statistics: np.ndarray, labels: np.ndarray, classes: int, edges: np.nd
     return found
 
 
-def balanced(labels: np.ndarray, most: int, random: np.random.Generator) -> np.ndarray:
-    """Positions, sorted, of at most `most` images drawn at random, as many of each class as there are; but two of each
-    class, which a comparison needs, where `most` is less."""
+def balanced(labels: np.ndarray, limit: int, random: np.random.Generator) -> np.ndarray:
+    """Sorted positions of at most `limit` images drawn at random and equally from each class, as far as it has images;
+    but at least two of each class, which a comparison needs."""
     counts = np.bincount(labels)
-    quota = bisect_right(range(len(labels) + 1), most, key=lambda each: np.minimum(counts, each).sum()) - 1
+    quota = bisect_right(range(len(labels) + 1), limit, key=lambda each: np.minimum(counts, each).sum()) - 1
     shuffled = random.permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     rank = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)

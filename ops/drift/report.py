@@ -1,4 +1,4 @@
-"""What ops.drift found, as a table for the terminal, Markdown for an issue, and a page with pictures."""
+"""The drift report: a table for the terminal, Markdown for an issue, and a page with pictures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from ops.drift.findings import Finding
 from ops.drift.images import Gallery
-from ops.drift.measures import at_the_mix_of, regroup
+from ops.drift.measures import regroup, reweighted
 from ops.drift.profile import BINS, STATISTICS, Observed, Profile, count
 from ops.pages.document import (
     Block,
@@ -34,10 +34,10 @@ from stages.drawing.grids import image_grid
 from stages.drawing.text import shortened
 
 MAX_BARS = 30  # classes in the picture of the class prior
-MAX_MORE = 200  # bins on either side of the profile's, in a histogram
+MAX_EXTRA_BINS = 200  # on either side of the profile's bins, in a histogram
 COLUMNS = 4  # of images; more would be too small on a phone
 OLD, NEW = "#9aa5b1", "#d1495b"
-STYLE = "td.l:last-child { min-width: 15em; }"  # of the page: what was seen stands in the last column
+STYLE = "td.l:last-child { min-width: 15em; }"  # of the page: the last column holds the details
 NO_INDEX = ("distance", "unusual images", "new classes")  # findings whose value is not a population stability index
 
 
@@ -65,17 +65,17 @@ class Report:
         """One sentence."""
         model = f"version {self.version} of {CNN.model}"
         if not self.alarms:
-            return f"No drift: the images in {self.data} are like those that {model} was trained on."
-        differs = {
-            where: _listed([finding.what for finding in self.alarms if finding.scope == scope])
-            for scope, where in (("all", "all images"), ("new", "the new images"))
+            return f"No drift: the images in {self.data} are like the training images of {model}."
+        differences = {
+            images: _listed([finding.name for finding in self.alarms if finding.scope == scope])
+            for scope, images in (("all", "all images"), ("new", "the new images"))
         }
-        by = " and ".join(f"{what} of {where}" for where, what in differs.items() if what)
-        return f"Drift: the images in {self.data} differ from those that {model} was trained on, by {by}."
+        shown = " and ".join(f"{names} of {images}" for images, names in differences.items() if names)
+        return f"Drift: the images in {self.data} differ from the training images of {model} in {shown}."
 
     @property
     def scale(self) -> str:
-        """How many images were compared, in a sentence."""
+        """A sentence with the numbers of images."""
         total, new, old = len(self.new), int(self.new.sum()), int(self.profile.counts.sum())
         if new == total:
             compared = f"{total:,} images, all of them new,"
@@ -85,9 +85,9 @@ class Report:
             compared = f"{total:,} images, none of them new,"
         few = ""
         if 0 < new < self.min_new_images:
-            few = f" So few new images are shown, and not tested by themselves ({self.min_new_images} would be)."
+            few = f" Fewer than {self.min_new_images} new images are shown, but not tested separately."
         bad = f" Files that cannot be decoded: {len(self.undecodable):,}." if self.undecodable else ""
-        return f"{compared} against the profile of {old:,}.{few}{bad}"
+        return f"{compared} were compared with the profile of {old:,}.{few}{bad}"
 
     def metrics(self) -> dict[str, float]:
         """For MLflow: psi.SCOPE.NAME, distance.SCOPE, ... and p.SCOPE.NAME."""
@@ -97,17 +97,23 @@ class Report:
             "alarms": float(len(self.alarms)),
         }
         for f in self.findings:
-            name = f.what.replace(" ", "_")
-            values[f"{name}.{f.scope}" if f.what in NO_INDEX else f"psi.{f.scope}.{name}"] = f.value
+            name = f.name.replace(" ", "_")
+            values[f"{name}.{f.scope}" if f.name in NO_INDEX else f"psi.{f.scope}.{name}"] = f.value
             if f.p is not None:
                 values[f"p.{f.scope}.{name}"] = f.p
         return values
 
     def terminal(self) -> list[str]:
-        """The table and the verdict, in lines of up to 100 characters where the names allow it."""
-        rows = [("images", "compared", "found", "alarm from", "p", "", "")]
+        """The table and the verdict, in lines of up to 100 characters unless names are longer."""
+        rows = [("images", "compared", "value", "alarm from", "p", "", "")]
         rows += [
-            (f.scope, f.what, *_figures(f), "DRIFT" if f.alarm else "", textwrap.shorten(f.detail, 60, placeholder="…"))
+            (
+                f.scope,
+                f.name,
+                *_cells(f),
+                "DRIFT" if f.alarm else "",
+                textwrap.shorten(f.detail, 60, placeholder="…"),
+            )
             for f in self.findings
         ]
         return [*aligned(rows, "llrrrll"), "", *textwrap.wrap(self.verdict, 98), *textwrap.wrap(self.scale, 98)]
@@ -117,11 +123,11 @@ def _listed(words: list[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
-def _figures(f: Finding) -> tuple[str, str, str]:
-    """Value, threshold and p-value as texts."""
-    if f.what == "new classes":
+def _cells(f: Finding) -> tuple[str, str, str]:
+    """The formatted value, threshold and p-value."""
+    if f.name == "new classes":
         return f"{f.value:.0f}", f"{f.threshold:.0f}", ""
-    if f.what == "unusual images":
+    if f.name == "unusual images":
         value, threshold = f"{f.value:.1%}", f"{f.threshold:.1%}"
     else:
         value, threshold = f"{f.value:.3f}", f"{f.threshold:g}"
@@ -129,7 +135,7 @@ def _figures(f: Finding) -> tuple[str, str, str]:
 
 
 def write_report(report: Report, folder: Path) -> None:
-    """Writes drift.html (one page that needs no other file), drift.md (tables, for an issue) and the pictures."""
+    """Writes drift.html (one self-contained page), drift.md (tables, for an issue) and the pictures."""
     statistics_picture(report, folder / "statistics.png")
     if report.gallery:
         gallery_pictures(report.gallery, folder)
@@ -139,23 +145,23 @@ def write_report(report: Report, folder: Path) -> None:
 
 def _document(report: Report, pictures: bool) -> Document:
     rows: list[list[Text]] = [
-        [f"{f.what}, {f.scope}", Strong("drift") if f.alarm else "", *_figures(f), f.detail] for f in report.findings
+        [f"{f.name}, {f.scope}", Strong("drift") if f.alarm else "", *_cells(f), f.detail] for f in report.findings
     ]
-    table = Table(["compared, images", "", "found", "alarm from", "p", "what was seen"], rows, "llrrrl")
-    reading = (
-        "An alarm takes both: a difference as large as the threshold, and a p-value (adjusted for the number of tests) "
+    table = Table(["compared, images", "", "value", "alarm from", "p", "details"], rows, "llrrrl")
+    explanation = (
+        "An alarm needs both a difference as large as the threshold and a p-value (adjusted for the number of tests) "
         "below the share of false alarms that drift.yaml allows. Class prior and statistics are population stability "
-        "indices: below 0.1 is read as no change, above 0.25 as a major one. All but the class prior compare images "
-        "with old ones of the same class. The distance is 1 where images are as far from their class as another class."
+        "indices: below 0.1 counts as no change, above 0.25 as a major one. All but the class prior compare images "
+        "with old ones of the same class. A distance of 1 means as far from their class as another class."
     )
     sections = [
-        Section("Compared", [Paragraph(report.scale), table, Paragraph(Emphasis(reading))]),
+        Section("Comparison", [Paragraph(report.scale), table, Paragraph(Emphasis(explanation))]),
         Section("Classes", [_class_table(report)]),
     ]
     if pictures:
-        shown = "new" if _drawn(report) == "new" else "all"
+        shown = "new" if _histogram_scope(report) == "new" else "all"
         caption = (
-            "Grey: the profile, in the histograms at the same mix of classes. Red: all images in the class prior, "
+            "Grey: the profile, in the histograms with the same class shares. Red: all images in the class prior, "
             f"{shown} images in the histograms."
         )
         sections.append(Section("Statistics", [Picture("statistics.png", caption)]))
@@ -163,7 +169,7 @@ def _document(report: Report, pictures: bool) -> Document:
         blocks: list[Block] = []
         if pictures:
             blocks.append(Picture("unusual.png", "The new images that are farthest from the old ones of their class"))
-            blocks.append(Picture("typical.png", "For comparison: new images that are as far as old ones are"))
+            blocks.append(Picture("typical.png", "For comparison: new images at the usual distance of old ones"))
         listed: list[list[Text]] = [
             [f"{score:.2f}", name, source]
             for score, name, source in zip(
@@ -171,14 +177,14 @@ def _document(report: Report, pictures: bool) -> Document:
                 strict=False,
             )
         ]  # fmt: skip
-        note = "times as far from the old images of its class as these are from each other"
-        blocks.append(Table([note, "class", "image"], listed, "rll", folded="the most unusual new images by name"))
+        score_head = "distance to the old images of its class, relative to their distances from each other"
+        blocks.append(Table([score_head, "class", "image"], listed, "rll", folded="names of the most unusual images"))
         sections.append(Section("Most unusual images", blocks))
     if report.undecodable:
         bad: list[list[Text]] = [[text] for text in report.undecodable]
         sections.append(Section("Files that cannot be decoded", [Table(["file and reason"], bad, "l")]))
-    versions = f": {report.data} against version {report.version} of {CNN.model}."
-    footer: list[Piece] = ["Made by ", Code("python -m ops drift"), versions]
+    versions = f": {report.data} compared with version {report.version} of {CNN.model}."
+    footer: list[Piece] = ["Made by ", Code("uv run visionloop drift"), versions]
     headline = Strong(report.verdict) if report.alarms else report.verdict
     return Document("visionloop: drift", "Data drift", headline, sections, footer)
 
@@ -187,7 +193,7 @@ def _class_table(report: Report) -> Table:
     names = [*report.profile.classes]
     names += [name for name in report.observed.classes if name not in report.profile.classes]
     now = np.bincount(report.labels, minlength=len(names))
-    fresh = np.bincount(report.labels[report.new], minlength=len(names))
+    new = np.bincount(report.labels[report.new], minlength=len(names))
     before = np.concatenate([report.profile.counts, np.zeros(len(names) - len(report.profile.classes), np.int64)])
     share, share_before = now / max(1, now.sum()), before / max(1, before.sum())
     order = np.argsort(-np.abs(share - share_before), kind="stable")
@@ -199,36 +205,36 @@ def _class_table(report: Report) -> Table:
             f"{now[k]:,}",
             f"{share[k]:.1%}",
             f"{round(100 * (share[k] - share_before[k]), 1) + 0.0:+.1f}",
-            f"{fresh[k]:,}",
+            f"{new[k]:,}",
         ]
         for k in order
     ]
-    return Table(["class", "profile", "share", "now", "share", "points", "of them new"], rows, "lrrrrrr")
+    return Table(["class", "profile", "share", "now", "share", "change in points", "new"], rows, "lrrrrrr")
 
 
-def _drawn(report: Report) -> str:
-    """The scope of the histograms: the new images where these are compared by themselves."""
+def _histogram_scope(report: Report) -> str:
+    """The scope of the histograms: the new images if they are compared separately."""
     return "new" if any(f.scope == "new" for f in report.findings) else "all"
 
 
 def statistics_picture(report: Report, path: Path) -> None:
-    """A panel for the class prior of all images, unless there are many classes, and one for each image statistic, of
-    the new images where these are compared by themselves: profile in grey, these in colour."""
+    """Draws a panel for the class prior of all images, unless there are many classes, and one for each image statistic,
+    of the new images if they are compared separately: the profile in grey, the images in colour."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    profile, scope = report.profile, _drawn(report)
+    profile, scope = report.profile, _histogram_scope(report)
     classes = len(profile.classes)
     chosen = (report.labels < classes) & (report.new if scope == "new" else np.ones(len(report.new), bool))
     values = report.observed.statistics[chosen]
     counts = count(values, report.labels[chosen], classes, profile.edges)
     now = np.bincount(report.labels, minlength=classes)[:classes]
     names = ["class prior"] * (classes <= MAX_BARS) + profile.statistics
-    by_name = {(f.scope, f.what): f for f in report.findings}
+    by_name = {(f.scope, f.name): f for f in report.findings}
     columns = min(2, len(names))
     rows = -(-len(names) // columns)
     with matplotlib.rc_context(), warnings.catch_warnings():
-        matplotlib.rcdefaults()  # the user's own style is for the user's own pictures
+        matplotlib.rcdefaults()  # ignores the user's own style
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure = Figure(figsize=(3.4 * columns, 2.7 * rows), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -242,7 +248,7 @@ def statistics_picture(report: Report, path: Path) -> None:
                 labels = [shortened(text, 12) for text in profile.classes]
                 axis.set_xticks(places, labels, rotation=90 if turned else 0, fontsize=7, parse_math=False)
                 axis.set_ylabel("share of the images", fontsize=8)
-                axis.set_ylim(0, 1.25 * axis.get_ylim()[1])  # the legend stands above the bars
+                axis.set_ylim(0, 1.25 * axis.get_ylim()[1])  # room for the legend above the bars
                 axis.legend(fontsize=7, frameon=False, ncols=2, loc="upper center")
             else:
                 index = profile.statistics.index(name)
@@ -259,26 +265,26 @@ def statistics_picture(report: Report, path: Path) -> None:
 
 
 def _draw_histogram(axis, new: np.ndarray, values: np.ndarray, old: np.ndarray, edges: np.ndarray) -> None:
-    """Shares of the images by a statistic, three bins in one: old counts [classes, bins] at the mix of the new ones,
-    and the new values [n]. The profile's bins are continued as far as the new values need it."""
-    thirds = np.clip((np.arange(BINS + 2) - 1) // 3, 0, BINS // 3 - 1)  # what little lies beyond is drawn at the rim
-    before = regroup(at_the_mix_of(new, old), thirds)
+    """Draws shares of the images by a statistic, merging three bins into one: old counts [classes, bins] with the class
+    shares of the new ones, and the new values [n]. Extends the profile's bins to the range of the new values."""
+    thirds = np.clip((np.arange(BINS + 2) - 1) // 3, 0, BINS // 3 - 1)  # the few values beyond are drawn at the margin
+    before = regroup(reweighted(new, old), thirds)
     width = edges[3] - edges[0]
     low, high = np.quantile(values, [0.005, 0.995]) if len(values) else edges[[0, -1]]
-    more = [int(np.clip(np.ceil(room / width) + 1, 0, MAX_MORE)) for room in (edges[0] - low, high - edges[-1])]
-    places = edges[0] + width * np.arange(-more[0], BINS // 3 + more[1] + 1)
-    after, _ = np.histogram(np.clip(values, places[0], places[-1]), places)
-    before = np.pad(before, more)
-    axis.stairs(before / max(1.0, before.sum()), places, fill=True, color=OLD)
-    axis.stairs(after / max(1, after.sum()), places, color=NEW, linewidth=1.5)
+    extra = [int(np.clip(np.ceil(room / width) + 1, 0, MAX_EXTRA_BINS)) for room in (edges[0] - low, high - edges[-1])]
+    bins = edges[0] + width * np.arange(-extra[0], BINS // 3 + extra[1] + 1)
+    after, _ = np.histogram(np.clip(values, bins[0], bins[-1]), bins)
+    before = np.pad(before, extra)
+    axis.stairs(before / max(1.0, before.sum()), bins, fill=True, color=OLD)
+    axis.stairs(after / max(1, after.sum()), bins, color=NEW, linewidth=1.5)
     filled = np.flatnonzero(before + after > 0)
     if len(filled):
-        axis.set_xlim(places[max(0, filled[0] - 1)], places[min(len(places) - 1, filled[-1] + 2)])
+        axis.set_xlim(bins[max(0, filled[0] - 1)], bins[min(len(bins) - 1, filled[-1] + 2)])
     axis.set_ylabel("share of the images", fontsize=8)
 
 
 def gallery_pictures(gallery: Gallery, folder: Path) -> None:
-    """unusual.png and typical.png: the images with class and file."""
+    """Draws unusual.png and typical.png: the images with class and file name."""
     captions = [
         f"{name}: {source.rpartition('/')[2]}" for name, source in zip(gallery.classes, gallery.sources, strict=True)
     ]

@@ -33,7 +33,7 @@ class Paragraph(NamedTuple):
 
 
 class Table(NamedTuple):
-    """`align` has a letter per column: l, r or c. With `folded` it is closed, under these words, until opened."""
+    """`align` has a letter per column: l, r or c. A table with the summary text `folded` is collapsed at first."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[Text]]
@@ -42,7 +42,7 @@ class Table(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A PNG in the document's folder. Of a pair the page puts the right half below the left one on a phone."""
+    """A PNG in the document's folder. On a phone, the page shows the right half of a pair below the left half."""
 
     name: str
     alt: str
@@ -50,7 +50,7 @@ class Picture(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """Lines of a log, as they are; of a long one the last."""
+    """The last lines of a log, verbatim."""
 
     text: str
 
@@ -65,7 +65,7 @@ class Section(NamedTuple):
 
 class Document(NamedTuple):
     title: str  # of the page
-    heading: str  # of the Markdown, which stands among other people's texts
+    heading: str  # of the Markdown, which appears among other comments
     headline: Text
     sections: list[Section]
     footer: Text

@@ -1,6 +1,6 @@
-"""A document as one HTML page that needs no other file: style sheet and pictures are part of it.
+"""A document as one self-contained HTML page: the style sheet and the pictures are embedded.
 
-Reads page.html.j2 (the template, which escapes every text) and style.css beside this file, and the document's pictures.
+Reads page.html.j2 (the template, which escapes every text) and style.css in this folder, and the document's pictures.
 """
 
 import base64
@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 
 
 def page(document: Document, folder: Path, style: str = "") -> str:
-    """The document as a page; its pictures are those in `folder`. style: CSS of this document's own."""
+    """The document as a page, with its pictures from `folder`. style: additional CSS."""
     sheet = (HERE / "style.css").read_text(encoding="utf-8") + (f"{style}\n" if style else "")
 
     def embedded(picture: Picture) -> Embedded:
@@ -29,7 +29,7 @@ def page(document: Document, folder: Path, style: str = "") -> str:
 
 
 class Embedded(NamedTuple):
-    """A PNG as a part of a page."""
+    """A PNG as embedded in a page."""
 
     address: str
     width: int
@@ -37,7 +37,7 @@ class Embedded(NamedTuple):
 
 
 def embed(png: Path) -> Embedded:
-    """The picture as a data URL, and its size in px, from its header."""
+    """A picture as a data URL, with its size in px from the PNG header."""
     content = png.read_bytes()
     width, height = struct.unpack(">II", content[16:24])
     return Embedded(f"data:image/png;base64,{base64.b64encode(content).decode()}", width, height)
@@ -45,7 +45,7 @@ def embed(png: Path) -> Embedded:
 
 @cache
 def _environment() -> Environment:
-    """Templates escape what they are given; of a value they ask which kind of block or text it is."""
+    """The template environment: escapes every value, and has the filter `kind` for the type of a block or text."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,

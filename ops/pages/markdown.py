@@ -9,16 +9,17 @@ from ops.pages.document import Block, Code, Document, Emphasis, Listing, Paragra
 from ops.pages.text import last_lines, one_line
 
 GITHUB_LIMIT = 65_536  # characters of a comment
-ROOM = 1_536  # of them left to the program that posts it, and rewrites the links of the pictures
-# Rows of a table and characters of a text, from generous to what fits whatever the data.
+RESERVED = 1_536  # of them for the program that posts the comment and lengthens the addresses of pictures
+# Maximum rows of a table and characters of a text, tried in turn until the document fits.
 SIZES = ((40, 300), (20, 120), (8, 60), (3, 30), (1, 12))
-NOTHING = "&#8203;"  # a space of no width: GitHub makes links of names behind @, numbers behind # and addresses without
+# A zero-width space: without it, GitHub turns names after @, numbers after # and addresses into links.
+ZERO_WIDTH_SPACE = "&#8203;"
 
 
-def markdown(document: Document, marker: str = "", limit: int = GITHUB_LIMIT - ROOM) -> str:
-    """The document in at most `limit` characters: tables, then texts are cut until it fits.
+def markdown(document: Document, marker: str = "", limit: int = GITHUB_LIMIT - RESERVED) -> str:
+    """The document in at most `limit` characters: tables and texts are shortened until it fits.
 
-    marker: the first line, an HTML comment by which a comment on GitHub is found again.
+    marker: the first line, an HTML comment that identifies the comment on GitHub later.
     """
     for rows, characters in SIZES:
         parts = [*([marker] if marker else []), f"## {document.heading}"]
@@ -29,7 +30,7 @@ def markdown(document: Document, marker: str = "", limit: int = GITHUB_LIMIT - R
         closing = ["---", f"<sub>{_text(document.footer, 100)}</sub>"]
         if len(text := _joined(parts + closing)) <= limit:
             return text
-    closing = ["*cut here: report.html has the rest*", *closing]
+    closing = ["*shortened: report.html has the rest*", *closing]
     excess = len(_joined(parts + closing)) - limit
     while excess > 0:
         excess -= len(parts.pop()) + 2
@@ -62,9 +63,9 @@ def _block(block: Block, rows: int, characters: int) -> str:
 
 
 def _paragraph(text: Text, length: int) -> str:
-    """Text that stands on its own, where a dash, a hash or a number in front would begin a list or a heading."""
-    written = re.sub(r"^(\s*)([-+=#>])", r"\1\\\2", _text(text, length))
-    return re.sub(r"^(\s*\d+)([.)])", r"\1\\\2", written)
+    """A text as a paragraph: escapes a dash, a hash or a number at its start, which would begin a list or a heading."""
+    escaped = re.sub(r"^(\s*)([-+=#>])", r"\1\\\2", _text(text, length))
+    return re.sub(r"^(\s*\d+)([.)])", r"\1\\\2", escaped)
 
 
 def _text(text: Text, length: int) -> str:
@@ -87,9 +88,8 @@ def _text(text: Text, length: int) -> str:
 
 def _escape(text: str, length: int) -> str:
     text = re.sub(r"([\\`*_{}\[\]|~!$])", r"\\\1", _entities(one_line(text, length)))
-    return re.sub(
-        r"([@#])(?=\w)|(:)(?=//)|\b(www)(?=\.)|\b(GH)(?=-\d)", lambda found: found[0] + NOTHING, text, flags=re.I
-    )
+    links = r"([@#])(?=\w)|(:)(?=//)|\b(www)(?=\.)|\b(GH)(?=-\d)"
+    return re.sub(links, lambda found: found[0] + ZERO_WIDTH_SPACE, text, flags=re.I)
 
 
 def _entities(text: str) -> str:

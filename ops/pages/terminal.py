@@ -6,8 +6,7 @@ from tabulate import tabulate
 
 
 def aligned(rows: Sequence[Sequence[str]], align: str) -> list[str]:
-    """A line for each row, the head among them, with two spaces between the columns; `align` has a letter per column: l
-    or r."""
+    """One line per row, header included, with two spaces between columns; `align` has a letter per column: l or r."""
     sides = ["right" if letter == "r" else "left" for letter in align]
     text = tabulate(rows, tablefmt="plain", colalign=sides, disable_numparse=True)
     return [line.rstrip() for line in text.splitlines()]

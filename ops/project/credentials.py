@@ -1,13 +1,13 @@
 """Credentials in CI for a DVC remote in S3, Google Cloud Storage or Azure, from GitHub's OpenID Connect.
 
-No secret is stored: GitHub vouches for the workflow with a token, and the cloud's own library (boto3, google-auth,
-azure-identity), which DVC uses, exchanges it. A token lives for some minutes, so `refresh` is called before each
-command that talks to the remote: a training may take longer than any credentials given at its start.
+No secret is stored: GitHub issues a token for the workflow, and the cloud's own library (boto3, google-auth,
+azure-identity), which DVC uses, exchanges it. A token expires after some minutes, so `refresh` is called before each
+command that talks to the remote: a training may outlast any credentials that were issued at its start.
 
-Environment, for one of them: AWS_ROLE_ARN; AZURE_CLIENT_ID and AZURE_TENANT_ID; GCP_WORKLOAD_IDENTITY_PROVIDER
-(projects/N/locations/global/workloadIdentityPools/POOL/providers/NAME) and GCP_SERVICE_ACCOUNT. Where secrets are kept
-after all, the libraries read AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AZURE_STORAGE_CONNECTION_STRING, by
-themselves, and GCP_CREDENTIALS_JSON (a service account's key) is put where Google's looks for it.
+Environment, for one of the clouds: AWS_ROLE_ARN; AZURE_CLIENT_ID and AZURE_TENANT_ID; GCP_WORKLOAD_IDENTITY_PROVIDER
+(projects/N/locations/global/workloadIdentityPools/POOL/providers/NAME) and GCP_SERVICE_ACCOUNT. Stored secrets work as
+well: the libraries read AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AZURE_STORAGE_CONNECTION_STRING, by
+themselves, and `refresh` writes GCP_CREDENTIALS_JSON (a service account's key) to a file for Google's library.
 """
 
 import json
@@ -15,15 +15,13 @@ import os
 import tempfile
 from pathlib import Path
 
-import requests
-
 from stages.running.terminal import UserError
 
 
 def refresh() -> None:
-    """Writes fresh tokens where the clouds' libraries look for them; nothing where none is offered, as on a laptop.
+    """Writes fresh tokens where the clouds' libraries look for them; does nothing outside of GitHub Actions.
 
-    Raises UserError when GitHub refuses.
+    Raises UserError when GitHub issues no token.
     """
     folder = Path(os.environ.get("RUNNER_TEMP", tempfile.gettempdir())) / "credentials"
     if os.environ.get("GCP_CREDENTIALS_JSON"):
@@ -50,6 +48,8 @@ def refresh() -> None:
 
 
 def _write_token(path: Path, audience: str) -> str:
+    import requests
+
     answer = requests.get(
         os.environ["ACTIONS_ID_TOKEN_REQUEST_URL"],
         params={"audience": audience},
@@ -58,8 +58,8 @@ def _write_token(path: Path, audience: str) -> str:
     )
     if not answer.ok:
         raise UserError(
-            f"GitHub gives no identity token for {audience} ({answer.status_code} {answer.reason}): "
-            "the job needs the permission `id-token: write`"
+            f"GitHub issued no identity token for {audience} ({answer.status_code} {answer.reason}): "
+            "give the job the permission `id-token: write`"
         )
     return _write(path, answer.json()["value"])
 

@@ -1,6 +1,6 @@
-"""The table of networks and the table of metrics, put together of the rows that each network's evaluation brings.
+"""The table of networks and the table of metrics, assembled from the rows that each network's evaluation defines.
 
-A new network is a row of NETWORKS and one of METRICS; registry, promotion, drift, reports, search and docs read them
+A new network adds a row to NETWORKS and to METRICS; registry, promotion, drift, reports, search and docs read them
 here.
 """
 
@@ -20,5 +20,5 @@ METRICS: Mapping[str, Mapping[str, Metric]] = {  # by section and name, as metri
 
 
 def network_of(model: str) -> Network:
-    """The row of a registered model. Raises KeyError when there is none of that name."""
+    """The network of a registered model. Raises KeyError for an unknown name."""
     return {network.model: network for network in NETWORKS.values()}[model]

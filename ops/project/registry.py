@@ -1,12 +1,12 @@
-"""MLflow's registry: versions of the models, who is champion and who was, and runs of what people and CI do.
+"""MLflow's registry: versions of the models, present and former champions, and runs of promotions and drift checks.
 
 Imports mlflow at first use: it takes seconds. The store is at MLFLOW_TRACKING_URI, or mlflow.db of the main checkout.
 
-What a promotion leaves there, so that MLflow's UI tells the story:
-    alias `champion`                            on the version in use; `candidate` on the one that was weighed last
-    tags `promotion.*` of a version             decision, reason, time, against which version, differences, run
+A promotion records there, so that MLflow's UI shows the history:
+    alias `champion`                            on the version in use; `candidate` on the one that was compared last
+    tags `promotion.*` of a version             decision, reason, time, the version compared with, differences, run
     tags `champion.*` of a version              since, until, previous (the version before it), rolled_back
-    tags `champion.0001`, ... of the model      one line for each change of the champion; only ever added to
+    tags `champion.0001`, ... of the model      one line for each change of the champion; never overwritten
 """
 
 import hashlib
@@ -39,39 +39,41 @@ class Version(NamedTuple):
 
 
 class Files(NamedTuple):
-    """The files of a version that make a network usable."""
+    """A network and its class names, copied from a version."""
 
     network: Path
     classes: list[str]
 
 
 def store_uri() -> str:
-    """The tracking URI: of the server that the environment names, or of the main checkout's store."""
+    """The tracking URI: that of the server in the environment, or of the main checkout's store."""
     return tracking_uri(main_checkout())
 
 
 def exists() -> bool:
-    """Whether there is a store to ask. Raises UserError when a server should be there and does not answer."""
+    """Whether the store exists. Raises UserError when it is on a server that does not answer."""
     uri = store_uri()
     if uri.startswith("sqlite:"):
-        return Path(uri.removeprefix("sqlite:///")).exists()  # MLflow would make one
+        return Path(uri.removeprefix("sqlite:///")).exists()  # MLflow would create one
     parts = urlsplit(uri)
     if parts.hostname and (problem := server_problem(uri)):
         address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-        raise UserError(f"MLflow does not answer at MLFLOW_TRACKING_URI={address} ({problem}): start it, or correct it")
+        raise UserError(
+            f"MLflow does not answer at MLFLOW_TRACKING_URI={address} ({problem}): start it, or correct the address"
+        )
     return True
 
 
 def client() -> Any:
     """MLflow's client. Raises UserError when there is no store or it does not answer."""
     if not exists():
-        raise UserError(f"no MLflow store at {store_uri()} yet: `dvc repro` makes one and registers the models")
+        raise UserError(f"no MLflow store at {store_uri()}: run `dvc repro`, which makes one and registers models")
     return _client(store_uri())
 
 
 @lru_cache(maxsize=1)
 def _client(uri: str) -> Any:
-    # Read when MLflow is imported or used. A server that answered a moment ago is not waited for by the minute.
+    # Read when MLflow is imported or used. Few retries: a server that answered a moment ago is not worth minutes.
     for name, value in (
         ("MLFLOW_DISABLE_TELEMETRY", "true"),
         ("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"),
@@ -81,7 +83,7 @@ def _client(uri: str) -> Any:
     ):
         os.environ.setdefault(name, value)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what MLflow warns of when it loads its stores is not ours to fix
+        warnings.simplefilter("ignore")  # MLflow's warnings about loading its stores are not ours to fix
         import mlflow
 
         mlflow.set_tracking_uri(uri)  # some of MLflow's functions take no client
@@ -110,27 +112,27 @@ def now() -> str:
 
 
 def versions(model: str) -> list[Version]:
-    """All versions of a model, newest first; none when it is not registered."""
+    """All versions of a model, newest first; empty when it is not registered."""
     found, token = [], None
     while True:
         page = client().search_model_versions(f"name = '{model}'", max_results=1000, page_token=token)
-        found += [_version(one) for one in page]
+        found += [_version(entry) for entry in page]
         if not (token := page.token):
             return sorted(found, key=lambda version: -version.number)
 
 
 def champion(model: str) -> Version | None:
-    """The version with the alias `champion`."""
+    """The version with the alias `champion`; None when no version has it."""
     return aliased(model, "champion")
 
 
 def aliased(model: str, alias: str) -> Version | None:
-    """The version that an alias is on; None where there is no such alias or model."""
+    """The version with an alias; None when the alias or the model does not exist."""
     from mlflow import MlflowException
 
-    asked = client()
+    store = client()
     try:
-        return _version(asked.get_model_version_by_alias(model, alias))
+        return _version(store.get_model_version_by_alias(model, alias))
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no such model; no such alias
             return None
@@ -142,7 +144,7 @@ def _version(found: Any) -> Version:
 
 
 def download(uri: str, folder: Path) -> Path:
-    """Copies what is at `runs:/RUN/PATH` or `models:/NAME/VERSION/PATH` into `folder`, and returns where it is."""
+    """Copies the artifact at `runs:/RUN/PATH` or `models:/NAME/VERSION/PATH` into `folder`; returns its local path."""
     client()
     import mlflow
 
@@ -152,18 +154,21 @@ def download(uri: str, folder: Path) -> Path:
 def download_version(version: Version, folder: Path) -> Files:
     """Copies the network and class names of a version into `folder`.
 
-    Raises UserError when they are not there, or not what was registered.
+    Raises UserError when they are missing, or differ from the registered ones.
     """
     name = f"version {version.number} of {version.model}"
     with mlflow_errors_as_user_errors():
         copied = download(f"models:/{version.model}/{version.number}/artifacts", folder)
     networks = sorted(copied.glob("*.keras"))
     if len(networks) != 1 or not (copied / "classes.json").exists():
-        raise UserError(f"{name} has no network with class names in MLflow: its files were deleted")
+        raise UserError(f"{name} has no network with class names in MLflow: restore its files, or use another version")
     with networks[0].open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != version.tags.get("sha256", found):
-        raise UserError(f"the network of {name} in MLflow is not the one that was registered (sha256 {found[:12]}...)")
+        raise UserError(
+            f"the network of {name} in MLflow has changed since it was registered: sha256 {found[:12]}..., "
+            f"expected {version.tags['sha256'][:12]}...: restore its files, or promote another version"
+        )
     return Files(networks[0], read_classes(copied))
 
 
@@ -174,7 +179,7 @@ def tag(version: Version, values: Mapping[str, str]) -> None:
 
 
 def untag(version: Version, *keys: str) -> None:
-    """Removes tags of a version, where it has them."""
+    """Removes the tags that a version has of `keys`."""
     for key in keys:
         if key in version.tags:
             client().delete_model_version_tag(version.model, str(version.number), key)
@@ -186,22 +191,22 @@ def set_alias(version: Version, alias: str) -> None:
 
 
 def history(model: str) -> list[str]:
-    """What happened to the champion, oldest first."""
+    """The changes of the champion, one line each, oldest first."""
     found = client().search_registered_models(f"name = '{model}'")
     tags = found[0].tags if found else {}
     return [tags[key] for key in sorted(tags) if re.fullmatch(r"champion\.\d{4,}", key)]
 
 
 def add_to_history(model: str, line: str) -> None:
-    """Adds a line; nothing is ever overwritten. To be called within `registry_lock.promotion_lock`."""
+    """Adds a line and overwrites none. Call it within `registry_lock.promotion_lock`."""
     client().set_registered_model_tag(model, f"champion.{len(history(model)) + 1:04d}", line[:TAG_LENGTH])
 
 
 # ---------------------------------------------------------------- runs
 
 
-class Record:
-    """An MLflow run that is being written."""
+class RunWriter:
+    """Writes to an open MLflow run."""
 
     def __init__(self, run_id: str):
         self.run_id = run_id
@@ -220,7 +225,7 @@ class Record:
         client().log_text(self.run_id, text, name)
 
     def artifact(self, path: Path, folder: str = "") -> None:
-        """A file, or what is in a folder, under `folder` in the run's artifacts."""
+        """Stores a file, or the files in a folder, under `folder` in the run's artifacts."""
         if path.is_dir():
             client().log_artifacts(self.run_id, str(path), folder or None)
         else:
@@ -228,22 +233,22 @@ class Record:
 
 
 @contextmanager
-def new_run(what: str, commit: str, tags: Mapping[str, str]) -> Iterator[Record]:
-    """A run named "`what` COMMIT" in the experiment that the stages use, FAILED when the block raises."""
-    asked, name = client(), os.environ.get("MLFLOW_EXPERIMENT_NAME") or "visionloop"
-    experiment = asked.get_experiment_by_name(name)
+def new_run(command: str, commit: str, tags: Mapping[str, str]) -> Iterator[RunWriter]:
+    """A run named "`command` COMMIT" in the experiment that the stages use; FAILED when the block raises."""
+    store, name = client(), os.environ.get("MLFLOW_EXPERIMENT_NAME") or "visionloop"
+    experiment = store.get_experiment_by_name(name)
     if experiment:
         experiment_id = experiment.experiment_id
     else:
         local = store_uri().startswith("sqlite:")
-        experiment_id = asked.create_experiment(
+        experiment_id = store.create_experiment(
             name, artifact_location=(main_checkout() / "mlartifacts").as_uri() if local else None
         )
-    all_tags = {"stage": what, "git_commit": commit, "mlflow.source.name": f"ops/{what}/__main__.py", **tags}
-    run_id = asked.create_run(experiment_id, tags=all_tags, run_name=f"{what} {commit[:7]}").info.run_id
+    all_tags = {"stage": command, "git_commit": commit, "mlflow.source.name": f"ops/{command}/__main__.py", **tags}
+    run_id = store.create_run(experiment_id, tags=all_tags, run_name=f"{command} {commit[:7]}").info.run_id
     try:
-        yield Record(run_id)
+        yield RunWriter(run_id)
     except BaseException:
-        asked.set_terminated(run_id, "FAILED")
+        store.set_terminated(run_id, "FAILED")
         raise
-    asked.set_terminated(run_id, "FINISHED")
+    store.set_terminated(run_id, "FINISHED")

@@ -1,7 +1,7 @@
-"""The networks of this commit as contenders: which version of the registry each is, and how it is compared with others.
+"""The networks of this commit as contenders: their versions in the registry, and their comparison with others.
 
-Reads  data/ingest, data/reference, the networks that ops/project/networks.py names and the metrics of their evaluation
-Writes an MLflow run and a registered version of a network that MLflow has never seen (`register_missing`)
+Reads  data/ingest, data/reference, the networks of ops/project/networks.py and the metrics of their evaluation
+Writes an MLflow run and a registered version of a network that is not in MLflow yet (`register_missing`)
 """
 
 import json
@@ -34,14 +34,14 @@ from stages.serving.registry.network import Network
 
 
 class Contender(ABC):
-    """A network of this commit, and how it is compared with others on today's images."""
+    """A network of this commit, which can be compared with others on the present images."""
 
     network: Network
     policy: ClassifierPolicy | GeneratorPolicy
 
     @abstractmethod
     def files(self) -> list[Path]:
-        """What is registered beside the network, in order."""
+        """The files that are registered with the network, in order."""
 
     @abstractmethod
     def evaluation_params(self) -> Params:
@@ -49,19 +49,19 @@ class Contender(ABC):
 
     @abstractmethod
     def register(self, run: Run, scores: Mapping[str, float]) -> None:
-        """Registers the network with its scores, as the stage that evaluates it does."""
+        """Registers the network with its scores, as its evaluation stage does."""
 
     @abstractmethod
-    def against(self, other: Files | None) -> Decision:
-        """The gate's decision on this network, when `other` is the champion; None when there is none."""
+    def compare_with(self, other: Files | None) -> Decision:
+        """The gate's decision on this network with `other` as the champion, or None as there is no champion."""
 
     @cached_property
-    def today(self) -> list[str]:
-        """The classes of the data that is here; this commit's networks know exactly these."""
+    def classes(self) -> list[str]:
+        """The classes of the present data, on which this commit's networks were trained."""
         return read_classes(DATA)
 
     def registered(self) -> Version | None:
-        """The version that is made of exactly these files."""
+        """The version with exactly these files; None when there is none."""
         sha256s = [sha256_of(path) for path in (self.network.file, *self.files())]
         found = registry.versions(self.network.model)
         return next((v for v in found if is_version_of(v.tags, self.network.model, sha256s)), None)
@@ -82,17 +82,17 @@ class Classifier(Contender):
     def register(self, run: Run, scores: Mapping[str, float]) -> None:
         classifier_registration.register(run, scores, DATA)
 
-    def against(self, other: Files | None) -> Decision:
-        theirs = class_probabilities(other.network, other.classes, self.test[0], self.today) if other else None
-        return compare_classifiers(theirs, self.ours, self.test[1], self.today, self.policy)
+    def compare_with(self, other: Files | None) -> Decision:
+        champion = class_probabilities(other.network, other.classes, self.test[0], self.classes) if other else None
+        return compare_classifiers(champion, self.own, self.test[1], self.classes, self.policy)
 
     @cached_property
     def test(self) -> tuple[np.ndarray, np.ndarray]:
         return read_images(DATA, "test"), read_labels(DATA, "test")
 
     @cached_property
-    def ours(self) -> np.ndarray:
-        return class_probabilities(self.network.file, self.today, self.test[0], self.today)
+    def own(self) -> np.ndarray:
+        return class_probabilities(self.network.file, self.classes, self.test[0], self.classes)
 
 
 class Generator(Contender):
@@ -110,14 +110,14 @@ class Generator(Contender):
     def register(self, run: Run, scores: Mapping[str, float]) -> None:
         generator_registration.register(run, scores, DATA)
 
-    def against(self, other: Files | None) -> Decision:
-        theirs = self._made_by(*other) if other else None
-        return compare_generators(theirs, self.ours, self.real, self.policy)
+    def compare_with(self, other: Files | None) -> Decision:
+        champion = self._generated_by(*other) if other else None
+        return compare_generators(champion, self.own, self.real, self.policy)
 
     @cached_property
     def test(self) -> tuple[np.ndarray, np.ndarray]:
-        """Test images, and labels of as many images to generate. These are drawn from the train set: with the test
-        images' own, real and generated images would not be independent, and KID no longer unbiased."""
+        """Test images, and labels for as many generated images. The labels are drawn from the train set: with those of
+        the test images, real and generated images would not be independent, and KID would be biased."""
         random, shards = np.random.default_rng(self.policy.seed), open_shards(DATA, "test")
         available = sum(len(shard) for shard in shards)
         count = min(self.policy.images, available)
@@ -133,13 +133,13 @@ class Generator(Contender):
         return self.space(self.test[0])[0]
 
     @cached_property
-    def ours(self) -> Generated:
-        return self._made_by(self.network.file, self.today)
+    def own(self) -> Generated:
+        return self._generated_by(self.network.file, self.classes)
 
-    def _made_by(self, network: Path, classes: Sequence[str]) -> Generated:
+    def _generated_by(self, network: Path, classes: Sequence[str]) -> Generated:
         images, labels = self.test
-        made = generated_images(network, classes, labels, self.today, images.shape[1:], self.policy.seed)
-        features, probabilities = self.space(made)
+        generated = generated_images(network, classes, labels, self.classes, images.shape[1:], self.policy.seed)
+        features, probabilities = self.space(generated)
         return Generated(features, probabilities.argmax(axis=1) == labels)
 
 
@@ -149,17 +149,17 @@ CONTENDERS: Mapping[str, type[Classifier] | type[Generator]] = {
 
 
 def register_missing(contenders: Sequence[Contender]) -> None:
-    """Registers the networks that MLflow has never seen from their files: all stages came from the cache.
+    """Registers networks that are not in MLflow yet, because all their stages came from the cache, from their files.
 
-    Raises UserError when MLflow does not take them.
+    Raises UserError when MLflow does not register them.
     """
     for contender in contenders:
         if not _is_registered(contender):
             _register_from_files(contender)
     if not all(_is_registered(contender) for contender in contenders):
         raise UserError(
-            "MLflow did not register this commit's networks (VISIONLOOP_TRACKING must not be `off` or `later`; "
-            ".visionloop/sender.log says more): run this again"
+            "MLflow did not register this commit's networks: run this again with VISIONLOOP_TRACKING neither `off` nor "
+            "`later`; see .visionloop/sender.log"
         )
 
 

@@ -1,4 +1,4 @@
-"""What a promotion writes to MLflow: a run with the tables, tags of the versions, the aliases, the champions' history.
+"""Records a promotion in MLflow: a run with the tables, tags of the versions, the aliases, the champions' history.
 
 ops/project/registry.py lists the aliases and tags.
 """
@@ -10,34 +10,34 @@ from pathlib import Path
 from ops.drift.profile import write_profile
 from ops.project import registry
 from ops.project.networks import CNN
+from ops.promote.comparison import ROLLED_BACK, Comparison
 from ops.promote.gate.policy import POLICY
 from ops.promote.text import markdown
-from ops.promote.weighing import ROLLED_BACK, Weighed
 
 
-def record(run: registry.Record, all_weighed: Sequence[Weighed]) -> None:
-    """Everything that can fail slowly, before anything moves."""
+def record(run: registry.RunWriter, comparisons: Sequence[Comparison]) -> None:
+    """Records tables, metrics and profile in the run: all slow writes that can fail, before the alias moves."""
     run.artifact(POLICY)
-    run.text(markdown(all_weighed, done=True), "promotion.md")
-    for weighed in all_weighed:
-        network = weighed.contender.network
-        for line in weighed.decision.lines:
+    run.text(markdown(comparisons, done=True), "promotion.md")
+    for comparison in comparisons:
+        network = comparison.contender.network
+        for line in comparison.decision.lines:
             if line.metric.startswith("recall of "):  # MLflow does not take every class name
                 continue
             values = line._asdict() | {"metric": None, "rule": None, "passed": None}
             run.metrics({f"{network.section}.{line.metric}.{key}": v for key, v in values.items() if v is not None})
-        if weighed.decision.promote and network == CNN:
+        if comparison.decision.promote and network == CNN:
             with tempfile.TemporaryDirectory(prefix="profile-") as folder:
                 write_profile(Path(folder))
                 run.artifact(Path(folder), "profile")
 
 
-def settle(run: registry.Record, weighed: Weighed, commit: str) -> None:
-    """Tags first, then the alias, history last: whenever this is killed, there is one champion with all its tags, and
-    the next promotion adds what is missing (`complete_history`)."""
-    candidate, champion, decision, now = weighed.candidate, weighed.champion, weighed.decision, registry.now()
+def settle(run: registry.RunWriter, comparison: Comparison, commit: str) -> None:
+    """Records the decision: first tags, then the alias, then the history. Whenever this is killed, there is a champion
+    with all its tags, and the next promotion completes the rest (`complete_history`)."""
+    candidate, champion, decision, now = comparison.candidate, comparison.champion, comparison.decision, registry.now()
     assert candidate is not None
-    figures = {
+    differences = {
         line.metric: f"{line.difference:+.5g} [{line.low:+.5g}, {line.high:+.5g}]"
         for line in decision.lines
         if line.low is not None and not line.metric.startswith("recall of ")
@@ -52,7 +52,7 @@ def settle(run: registry.Record, weighed: Weighed, commit: str) -> None:
             "promotion.commit": commit,
             "promotion.run": run.run_id,
         }
-        | {f"promotion.{metric}_difference": text for metric, text in figures.items()},
+        | {f"promotion.{metric}_difference": text for metric, text in differences.items()},
     )
     run.tags(
         {f"promotion.{candidate.model}": f"version {candidate.number} {decision.verdict().lower()} {decision.reason}"}
@@ -71,20 +71,18 @@ def settle(run: registry.Record, weighed: Weighed, commit: str) -> None:
     registry.set_alias(candidate, "champion")
     if champion:
         registry.tag(champion, {"champion.until": now})
-    main_metric = weighed.contender.policy.main
-    gained = f"{main_metric} {figures[main_metric]}" if champion else "the first"
-    registry.add_to_history(
-        candidate.model, f"version {candidate.number} promoted {now}, commit {commit[:7]}, {gained}"
-    )
+    main_metric = comparison.contender.policy.main
+    gain = f"{main_metric} {differences[main_metric]}" if champion else "the first"
+    registry.add_to_history(candidate.model, f"version {candidate.number} promoted {now}, commit {commit[:7]}, {gain}")
 
 
 def complete_history(model: str) -> None:
-    """Adds what a promotion or rollback that was killed after moving the alias could not."""
+    """Completes the records of a promotion or rollback that was killed after moving the alias."""
     champion, lines = registry.champion(model), registry.history(model)
     if champion is None or (lines and lines[-1].startswith(f"version {champion.number} ")):
         return
-    since = champion.tags.get("champion.since", "a time that nobody noted")
+    since = champion.tags.get("champion.since", "an unknown time")
     for version in registry.versions(model):
         if str(version.number) == champion.tags.get("champion.previous") and "champion.until" not in version.tags:
             registry.tag(version, {"champion.until": since})
-    registry.add_to_history(model, f"version {champion.number} champion since {since}, noted here {registry.now()}")
+    registry.add_to_history(model, f"version {champion.number} champion since {since}, recorded {registry.now()}")

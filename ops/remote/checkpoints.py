@@ -1,7 +1,7 @@
-"""Copies of checkpoints in the DVC remote, so that a training whose machine is lost goes on elsewhere.
+"""Copies of checkpoints in the DVC remote, so that a training whose machine is lost can resume on another one.
 
-They lie in `checkpoints/` of the remote, in the folders that stages/training/checkpoints.py names by everything that
-shapes the result: another machine takes one up only when code, params, data and its own fingerprint are the same.
+They are in `checkpoints/` of the remote, in the folders that stages/training/checkpoints.py names by everything that
+shapes the result: another machine resumes from one only when code, params, data and fingerprint are the same.
 """
 
 import threading
@@ -11,33 +11,34 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dvc.repo import Repo
-
 from ops.project import credentials
 from stages.running.checkout import main_checkout
-from stages.training.checkpoints import FORGOTTEN_AFTER
+from stages.training.checkpoints import EXPIRE_SECONDS
 
 
 class RemoteCheckpoints:
     """The checkpoints of one stage, here and in the default DVC remote."""
 
     def __init__(self, stage: str):
-        self.stage, self.here = stage, main_checkout() / ".visionloop" / "checkpoints"
+        from dvc.repo import Repo
+
+        self.stage = stage
+        self.local = main_checkout() / ".visionloop" / "checkpoints"
         with Repo() as repo:
             remote = repo.cloud.get_remote()
         self.remote: Any = remote.fs
-        self.there = self.remote.join(remote.path, "checkpoints")
+        self.remote_folder = self.remote.join(remote.path, "checkpoints")
         self.pushed: dict[str, Path] = {}  # by the name of the folder
 
     def pull(self) -> int:
-        """Fetches the checkpoint of each unfinished training of this stage that is not here; returns how many.
+        """Fetches the checkpoint of each unfinished training of this stage that is missing here; returns their number.
 
-        Those that nobody took up for a month are removed.
+        Removes checkpoints that no training resumed for a month.
         """
         count = 0
-        for name, file in self._in_remote().items():
-            target = self.here / name
-            if time.time() - self.remote.fs.modified(file).timestamp() > FORGOTTEN_AFTER:
+        for name, file in self._remote_files().items():
+            target = self.local / name
+            if time.time() - self.remote.fs.modified(file).timestamp() > EXPIRE_SECONDS:
                 self._remove(name)
             elif not target.exists():
                 target.mkdir(parents=True)
@@ -46,13 +47,13 @@ class RemoteCheckpoints:
         return count
 
     def push(self) -> None:
-        """Copies the newest checkpoint of each training here to the remote, and removes the one before it there."""
-        newest = {path.parent.name: path for path in sorted(self.here.glob(f"{self.stage}-*/*.npz"))}
+        """Copies the newest checkpoint of each local training to the remote and removes the one before it there."""
+        newest = {path.parent.name: path for path in sorted(self.local.glob(f"{self.stage}-*/*.npz"))}
         for name, path in newest.items():
             before = self.pushed.get(name)
             if path == before:
                 continue
-            folder = self.remote.join(self.there, name)
+            folder = self.remote.join(self.remote_folder, name)
             self.remote.makedirs(folder)
             self.remote.put_file(str(path), self.remote.join(folder, path.name))
             self.pushed[name] = path
@@ -60,15 +61,16 @@ class RemoteCheckpoints:
                 self.remote.remove(self.remote.join(folder, before.name))
 
     def remove_finished(self) -> None:
-        """Removes from the remote what is finished here."""
-        for name in [name for name in self._in_remote() if name in self.pushed and not (self.here / name).exists()]:
+        """Removes the checkpoints of trainings that finished here from the remote."""
+        finished = [name for name in self.pushed if not (self.local / name).exists()]
+        for name in self._remote_files().keys() & finished:
             self._remove(name)
 
-    def _in_remote(self) -> dict[str, str]:
-        """The newest file of each training, by the name of its folder."""
-        if not self.remote.exists(self.there):
+    def _remote_files(self) -> dict[str, str]:
+        """The newest checkpoint of each training in the remote, by the name of its folder."""
+        if not self.remote.exists(self.remote_folder):
             return {}
-        files = sorted(str(file) for file in self.remote.find(self.there))
+        files = sorted(str(file) for file in self.remote.find(self.remote_folder))
         return {
             PurePosixPath(file).parent.name: file
             for file in files
@@ -76,7 +78,7 @@ class RemoteCheckpoints:
         }
 
     def _remove(self, name: str) -> None:
-        self.remote.remove(self.remote.join(self.there, name), recursive=True)
+        self.remote.remove(self.remote.join(self.remote_folder, name), recursive=True)
 
 
 @contextmanager
@@ -89,8 +91,8 @@ def pushed_every(seconds: float, checkpoints: RemoteCheckpoints) -> Iterator[Non
             try:
                 credentials.refresh()
                 checkpoints.push()
-            except Exception as error:  # whatever the cloud has: the training goes on, and the next push may work
-                print(f"  checkpoints are not pushed for now: {type(error).__name__}: {error}", flush=True)
+            except Exception as error:  # of any cloud library: the training continues, and the next push may succeed
+                print(f"  pushing checkpoints failed, to be retried: {type(error).__name__}: {error}", flush=True)
 
     thread = threading.Thread(target=loop, daemon=True)
     thread.start()

@@ -1,8 +1,9 @@
-"""Fetches what stages made from the DVC remote: `python -m ops fetch [STAGE ...]`; without a stage, everything.
+"""Fetches the outputs of stages from the DVC remote: `visionloop fetch [STAGE ...]`; without a stage, all outputs.
 
---networks what weighing all networks needs: the data, the reference, and what training and evaluation made
---update   first takes up what is new in imported data (`dvc update`) and runs these stages on it, for a look at
-           data that nobody has committed yet
+--networks fetches the inputs of `visionloop promote`: the data, the reference, and the outputs of training and
+           evaluation
+--update   first updates imported data (`dvc update`) and runs these stages on it, to inspect data before it is
+           committed
 """
 
 import argparse
@@ -14,13 +15,13 @@ from stages.running.terminal import run_stage, say
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m ops fetch", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="visionloop fetch", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("stages", nargs="*", metavar="STAGE")
-    parser.add_argument("--networks", action="store_true", help="what weighing all networks needs")
-    parser.add_argument("--update", action="store_true", help="take up what is new in imported data")
+    parser.add_argument("--networks", action="store_true", help="fetch the inputs of `visionloop promote`")
+    parser.add_argument("--update", action="store_true", help="update imported data first")
     arguments = parser.parse_args()
-    stages = [*arguments.stages, *(stages_of_networks() if arguments.networks else [])]
+    stages = [*arguments.stages, *(promotion_inputs() if arguments.networks else [])]
     check_remote()
     if arguments.update:
         update_imports(download=True)
@@ -29,10 +30,10 @@ def main() -> None:
     say(f"fetched {', '.join(stages) or 'everything'}")
 
 
-def stages_of_networks() -> list[str]:
-    """The stages whose outputs `promote` reads."""
-    of_each = (stage for network in NETWORKS.values() for stage in (network.train_stage, network.evaluate_stage))
-    return ["ingest", "validate", "reference", *of_each]
+def promotion_inputs() -> list[str]:
+    """The stages whose outputs `visionloop promote` reads."""
+    network_stages = (stage for network in NETWORKS.values() for stage in (network.train_stage, network.evaluate_stage))
+    return ["ingest", "validate", "reference", *network_stages]
 
 
 if __name__ == "__main__":

@@ -1,233 +1,43 @@
-"""Compares this state of the project with a base revision, in Markdown and as a page: `python -m ops report`.
+"""Compares this state of the project with a base revision, in Markdown and as a page: `visionloop report`.
 
-Says what was changed (params, data, code), what it did to the metrics, with intervals of the differences, what the gate
-would decide, and shows images and confusion matrices side by side. This state is that of the files in the work tree.
+It lists the changes (of params, data and code), their effect on the metrics, with intervals of the differences, and the
+decision that the gate would make, and shows images and confusion matrices side by side. This state is the work tree.
 
-The base is, unless --base names it: in a pull request's workflow (GITHUB_BASE_REF) the commit where the branch left its
-target; else HEAD when the work tree differs from it; else the commit before HEAD.
+The base is, unless --base names it: in a pull request's workflow (GITHUB_BASE_REF) the merge base with its target; else
+HEAD when the work tree differs from it; else the commit before HEAD.
 
-Writes report.md (for a comment on GitHub, its pictures beside it), report.html (one page that needs no other file) and
-the pictures.
+Writes report.md (for a comment on GitHub), its pictures, and report.html (one self-contained page).
 """
 
 import argparse
-import json
-import shlex
-import shutil
-import tempfile
 from pathlib import Path
-from typing import NamedTuple
 
-from dvc.exceptions import DvcException
-
-from ops.pages.document import (
-    Block,
-    Code,
-    Document,
-    Emphasis,
-    Paragraph,
-    Picture,
-    Piece,
-    Section,
-    Strong,
-    Table,
-    Text,
-)
-from ops.pages.html import page
-from ops.pages.markdown import markdown
-from ops.pages.text import one_line
-from ops.project import credentials
-from ops.project.networks import CNN, GAN, NETWORKS, network_of
-from ops.project.pipeline import stale_stages
-from ops.project.revisions import Commit, State, WorkTree, locked, resolve_base, this_commit
-from ops.promote.gate.decision import Decision
-from ops.report import data as report_data
-from ops.report import failures as report_failures
-from ops.report import metrics as report_metrics
-from ops.report import mlflow_links as report_mlflow
-from ops.report import params as report_params
-from ops.report import pictures as report_pictures
-from ops.report.evaluations import evaluation_file
-from ops.report.figures import figure, interval, label, signed
-from stages.core.outputs import atomic_folder
-from stages.running.terminal import UserError, run_stage, say
+from stages.running.terminal import run_stage
 
 OUT = Path(".visionloop/report")
-MARKER = "<!-- visionloop-report -->"  # by which the comment of an earlier report is found
-
-
-class Summary(NamedTuple):
-    """Three lines for the terminal."""
-
-    changed: str
-    effect: str
-    gate: str
-
-
-def build_report(
-    commit: str, folder: Path, *, with_gate: bool = True, failed_stage: str | None = None, log: Path | None = None
-) -> tuple[Document, Summary]:
-    """The report against a commit, its pictures written to `folder`.
-
-    with_gate: whether to ask MLflow: for the champion, runs and versions. failed_stage, log: of a pipeline that did not
-    come through. Raises UserError when the log cannot be read.
-    """
-    with tempfile.TemporaryDirectory(prefix="report-base-") as copies:
-        base, now = Commit(commit, Path(copies)), WorkTree()
-        stale, unknown = _stale()
-        failure = report_failures.find_failure(stale, failed_stage, log, folder)
-        evaluated = not (stale or unknown or failure) and any(network.metrics.exists() for network in NETWORKS.values())
-        inputs = report_params.changed_inputs(base, now)
-        data_section, data_sentence = _data(base, now, stale, folder, with_rejected=not failure)
-        decisions, gate_section, gate_line = _forecast() if evaluated and with_gate else ([], None, "not asked")
-        comparisons = report_metrics.compare(base, now, decisions) if evaluated else []
-        sections = [
-            failure.section if failure else None,
-            Section("DVC cannot tell the state", [Paragraph(Emphasis(unknown))]) if unknown else None,
-            report_metrics.section(comparisons),
-            gate_section,
-            report_params.section(inputs),
-            data_section,
-            _pictures(base, now, folder) if evaluated else None,
-            report_mlflow.section() if evaluated and with_gate else None,
-        ]
-    changed = "; ".join(filter(None, [data_sentence, report_params.sentence(inputs, with_data=not data_sentence)])) or (
-        "nothing was changed" if locked(base) else "the first results"
-    )
-    effect = failure.sentence if failure else unknown or report_metrics.sentence(comparisons) or "no results here"
-    again = shlex.join(["python", "-m", "ops", "report", "--base", commit[:12]])
-    footer: list[Piece] = [f"Base {commit[:7]}, this: {this_commit()}. Made by ", Code(again)]
-    headline: list[Piece] = [Strong(changed), f"; {effect}"]
-    document = Document("visionloop report", "Report", headline, [each for each in sections if each], footer)
-    return document, Summary(changed, effect, gate_line)
-
-
-def _stale() -> tuple[list[str], str]:
-    """The stages that DVC would run, or what it complains of instead of saying so."""
-    try:
-        return stale_stages(), ""
-    except (UserError, DvcException) as error:  # such as a dvc.yaml that is none, or params that name no data
-        return [], str(error)
-
-
-def _data(
-    base: Commit, now: WorkTree, stale: list[str], folder: Path, with_rejected: bool
-) -> tuple[Section | None, str]:
-    """The section on the images, and what it says for the headline."""
-    path = now.file(report_data.MANIFEST)
-    if path is None or "ingest" in stale:  # what lies there is not this state's
-        return None, ""
-    if not locked(base):
-        return None, ""
-    before = base.file(report_data.MANIFEST)
-    if before is None:
-        note = f"The images of {base.name} are not available: neither DVC's cache nor its remote has their manifest."
-        return Section("Data", [Paragraph(Emphasis(note))]), ""
-    today = report_data.read_manifest(path)
-    found = report_data.changes(report_data.read_manifest(before), today)
-    sentence = found.sentence()
-    return report_data.section(found, today, folder, with_rejected), f"data: {sentence}" if sentence else ""
-
-
-def _forecast() -> tuple[list[Decision], Section, str]:
-    """What the gate would decide, the section that says so, and a line for the terminal."""
-    from ops.promote.weighing import forecast
-
-    try:
-        decisions = forecast()
-    except UserError as error:
-        return [], Section("Gate", [Paragraph(Emphasis(str(error)))]), str(error)
-    blocks: list[Block] = []
-    for decision in decisions:
-        blocks.append(Paragraph([Strong(f"{decision.model} {_verdict(decision)}"), f": {decision.reason}."]))
-        if any(line.rule for line in decision.lines):
-            blocks.append(_lines_table(decision))
-    return decisions, Section("Gate", blocks), "; ".join(f"{each.model} {_verdict(each)}" for each in decisions)
-
-
-def _verdict(decision: Decision) -> str:
-    if not decision.lines:
-        return "was not weighed"
-    return "would be promoted" if decision.promote else "would not be promoted"
-
-
-def _lines_table(decision: Decision) -> Table:
-    """What the policy asks, and whether it is so: of a first model, which nobody is compared with, the floors."""
-    rows: list[list[Text]] = []
-    section = network_of(decision.model).section
-    lines = [line for line in decision.lines if line.rule]
-    first = all(line.champion is None for line in lines)
-    for line in lines:
-        ends = None if line.low is None or line.high is None else (line.low, line.high)
-        champion = "" if line.champion is None else figure(section, line.metric, line.champion)
-        difference = "" if line.difference is None else signed(section, line.metric, line.difference)
-        candidate = figure(section, line.metric, line.candidate)
-        cells = [champion, candidate, difference, interval(section, line.metric, ends)]
-        asked = f"{'✓' if line.passed else '✗'} {line.rule}"
-        rows.append([label(section, line.metric), *([candidate] if first else cells), asked])
-    middle = ["candidate"] if first else ["champion", "candidate", "difference", "95% interval"]
-    head = ("figure", *middle, "asked for")
-    return Table(head, rows, "l" + "r" * len(middle) + "l", folded="what was asked for")
-
-
-def _pictures(base: Commit, now: WorkTree, folder: Path) -> Section | None:
-    """Confusion matrices and samples, base left and this right; those of this alone where the base has none."""
-    blocks: list[Block] = []
-    names = (base.name, now.name)
-    tables = [_predictions(state) for state in (base, now)]
-    if tables[0] and tables[1]:
-        report_pictures.confusion_pair(tables[0], tables[1], names, folder / "confusion.png")
-        blocks.append(Picture("confusion.png", f"Confusion matrices: {base.name} and this", pair=True))
-    samples = [evaluation_file(state, GAN, "samples.png") for state in (base, now)]
-    if samples[0] and samples[1]:
-        report_pictures.side_by_side(samples[0], samples[1], names, folder / "samples.png")
-        blocks.append(Picture("samples.png", f"Generated images: {base.name} and this", pair=True))
-    for title, network, name, both in (
-        ("Confusion matrix", CNN, "confusion.png", tables),
-        ("Generated images", GAN, "samples.png", samples),
-    ):
-        own = evaluation_file(now, network, name)
-        if own and not both[0]:
-            shutil.copyfile(own, folder / name)
-            blocks.append(Picture(name, f"{title} of this; there is none at {base.name}"))
-    return Section("Pictures", blocks) if blocks else None
-
-
-def _predictions(state: State) -> report_pictures.Predictions | None:
-    table, classes = evaluation_file(state, CNN, "predictions.csv"), state.file("data/ingest/classes.json")
-    if table is None or classes is None:
-        return None
-    return report_pictures.Predictions(table, json.loads(classes.read_text(encoding="utf-8")))
 
 
 def main() -> None:
     summary, _, rest = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(
-        prog="python -m ops report",
+        prog="visionloop report",
         description=f"{summary}\n\n{rest}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--base", metavar="REV", help="what to compare with: a branch, a tag or a commit")
-    parser.add_argument("--out", metavar="FOLDER", type=Path, default=OUT, help=f"where to write (default {OUT})")
+    parser.add_argument("--base", metavar="REV", help="compare with this branch, tag or commit")
+    parser.add_argument("--out", metavar="FOLDER", type=Path, default=OUT, help=f"output folder (default {OUT})")
     parser.add_argument("--no-gate", dest="gate", action="store_false", help="do not ask MLflow for champion and runs")
-    parser.add_argument("--failed-stage", metavar="NAME", help="the stage at which `dvc repro` ended, to be named")
-    parser.add_argument("--log", metavar="FILE", type=Path, help="what `dvc repro` printed; its last lines are quoted")
+    parser.add_argument("--failed-stage", metavar="NAME", help="the stage at which `dvc repro` failed")
+    parser.add_argument("--log", metavar="FILE", type=Path, help="output of `dvc repro`; its last lines are quoted")
     arguments = parser.parse_args()
-    credentials.refresh()
-    commit = resolve_base(arguments.base)
-    if arguments.out.exists() and any(arguments.out.iterdir()) and not (arguments.out / "report.md").exists():
-        raise UserError(f"{arguments.out} holds other files, which the report would replace: name another folder")
-    with atomic_folder(arguments.out) as folder:
-        report, lines = build_report(
-            commit, folder, with_gate=arguments.gate, failed_stage=arguments.failed_stage, log=arguments.log
-        )
-        (folder / "report.md").write_text(markdown(report, MARKER), encoding="utf-8")
-        (folder / "report.html").write_text(page(report, folder), encoding="utf-8")
-    say(
-        f"{arguments.out}/report.md and report.html, against {commit[:7]}",
-        f"changed: {one_line(lines.changed, 300)}",
-        f"effect:  {one_line(lines.effect, 300)}",
-        f"gate:    {one_line(lines.gate, 300)}",
+    from ops.report.comparison import write_report
+
+    write_report(
+        arguments.base,
+        arguments.out,
+        with_gate=arguments.gate,
+        failed_stage=arguments.failed_stage,
+        log=arguments.log,
     )
 
 

@@ -1,4 +1,4 @@
-"""What became of the images between two states of the data set, from their manifests."""
+"""Changes of the images between two states of the data set, from their manifests."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,29 +17,29 @@ from stages.ingestion.manifest import kind_of
 DATA = Path("data/ingest")
 MANIFEST = "data/ingest/manifest.parquet"
 SHOWN_CLASSES, SHOWN_IMAGES, SHOWN_FILES, OPEN_FILES = 20, 24, 200, 10
-COLUMNS, TILE = 6, 112  # of a picture: thumbnails to a row, px
+COLUMNS, TILE = 6, 112  # of a picture: thumbnails per row; thumbnail size in px
 COUNTS = ("added", "removed", "relabelled to it", "relabelled away", "moved between splits")
 
 
 class Changes(NamedTuple):
-    """What differs between two manifests. An image is known by the hash of its pixels."""
+    """The differences between two manifests. The hash of its pixels identifies an image."""
 
     counts: pd.DataFrame  # index: class; columns: images at base, now, and COUNTS
-    added: pd.DataFrame  # accepted now and not at base: sha256, class, split, source
-    removed: pd.DataFrame  # likewise the other way round
+    added: pd.DataFrame  # accepted now but not at base: sha256, class, split, source
+    removed: pd.DataFrame  # accepted at base but not now, likewise
     relabelled: pd.DataFrame  # sha256, class, class_base, split, source
     moved: pd.DataFrame  # sha256, class, split, split_base, source
-    rejected: pd.DataFrame  # left out now and not at base: sha256 (or None), class, source, reason
+    rejected: pd.DataFrame  # left out now but not at base: sha256 (or None), class, source, reason
 
     @property
     def any(self) -> bool:
         return any(len(rows) for rows in self[1:])
 
     def sentence(self) -> str:
-        """For the headline: what changed, and in which class when it is a single one; empty when nothing did."""
+        """The changes for the headline, with the class when there is only one; empty when nothing changed."""
         parts = [
-            f"{len(rows):,} {what}"
-            for rows, what in ((self.added, "added"), (self.removed, "removed"), (self.relabelled, "relabelled"))
+            f"{len(rows):,} {verb}"
+            for rows, verb in ((self.added, "added"), (self.removed, "removed"), (self.relabelled, "relabelled"))
             if len(rows)
         ]
         if not parts:
@@ -53,20 +53,20 @@ class Changes(NamedTuple):
         classes = sorted({*touched})
         where = f"class {classes[0]}" if len(classes) == 1 else f"{len(classes):,} classes"
         first, *rest = parts
-        number, what = first.split(" ")
+        number, verb = first.split(" ")
         noun = "image" if number == "1" else "images"
-        return f"{number} {noun} {what}" + "".join(f", {part}" for part in rest) + f" in {where}"
+        return f"{number} {noun} {verb}" + "".join(f", {part}" for part in rest) + f" in {where}"
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
-    """The manifest with the column `position`: of an accepted image, its place in the shards of its split."""
+    """The manifest with a column `position`: the index of an accepted image in the shards of its split."""
     manifest = pq.read_table(path, columns=["source", "class", "split", "sha256", "reason"]).to_pandas()
     accepted = manifest[manifest["reason"].isna()]
     return manifest.assign(position=accepted.groupby("split").cumcount()).astype({"position": "Int64"})
 
 
 def changes(base: pd.DataFrame, now: pd.DataFrame) -> Changes:
-    """What differs between two manifests as read_manifest gives them."""
+    """The differences between two manifests from `read_manifest`."""
     before, after = (m[m["reason"].isna()].drop_duplicates("sha256") for m in (base, now))
     both = after.merge(before[["sha256", "class", "split"]], on="sha256", suffixes=("", "_base"))
     added = after[~after["sha256"].isin(before["sha256"])]
@@ -74,8 +74,8 @@ def changes(base: pd.DataFrame, now: pd.DataFrame) -> Changes:
     relabelled = both[both["class"] != both["class_base"]]
     moved = both[both["split"] != both["split_base"]]
     left_out = now[now["reason"].notna()]
-    known = base[base["reason"].notna()]
-    rejected = left_out[~left_out["source"].isin(known["source"])]
+    left_out_before = base[base["reason"].notna()]
+    rejected = left_out[~left_out["source"].isin(left_out_before["source"])]
     columns = {
         "base": before["class"],
         "this": after["class"],
@@ -90,7 +90,7 @@ def changes(base: pd.DataFrame, now: pd.DataFrame) -> Changes:
 
 
 def section(found: Changes, now: pd.DataFrame, folder: Path, with_rejected: bool = True) -> Section | None:
-    """The section of the report, its pictures written to `folder`; None when nothing changed."""
+    """The section of the report; writes its pictures to `folder`. None when nothing changed."""
     if not found.any:
         return None
     blocks: list[Block] = [_counts_table(found.counts)] if any(map(len, found[1:5])) else []
@@ -98,7 +98,7 @@ def section(found: Changes, now: pd.DataFrame, folder: Path, with_rejected: bool
         shown = _some_of_each_class(found.added)
         shown_count = "" if len(shown) == len(found.added) else f"{len(shown)} of "
         write_thumbnails(shown, shown["class"], folder / "added.png")
-        blocks.append(Picture("added.png", f"{shown_count}{_images(len(found.added))} added, under their class"))
+        blocks.append(Picture("added.png", f"{shown_count}{_images(len(found.added))} added, with their classes"))
     if len(found.relabelled):
         shown = _some_of_each_class(found.relabelled)
         captions = [f"{a} > {b}" for a, b in zip(shown["class_base"], shown["class"], strict=True)]
@@ -111,16 +111,16 @@ def section(found: Changes, now: pd.DataFrame, folder: Path, with_rejected: bool
 
 
 def rejected_blocks(rejected: pd.DataFrame, now: pd.DataFrame, folder: Path) -> list[Block]:
-    """The files left out: a table of reasons, and pictures of those whose pixels are in the data set all the same."""
+    """The files left out: a table of reasons, and pictures of the files whose pixels are in the data set as well."""
     files = "1 file was" if len(rejected) == 1 else f"{len(rejected):,} files were"
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in Counter(map(kind_of, rejected["reason"])).most_common())
-    blocks: list[Block] = [Paragraph([Strong("Left out:"), f" {files} not taken into the data set ({kinds})."])]
+    blocks: list[Block] = [Paragraph([Strong("Left out:"), f" {files} not included in the data set ({kinds})."])]
     rows: list[list[Text]] = [
         [Code(source), "" if pd.isna(name) else name, reason]
         for source, name, reason in rejected[["source", "class", "reason"]].head(SHOWN_FILES).itertuples(index=False)
     ]
-    folded = "which files, and why" if len(rejected) > OPEN_FILES else ""
-    blocks.append(Table(("file", "class", "why it was left out"), rows, "lll", folded))
+    folded = "files and reasons" if len(rejected) > OPEN_FILES else ""
+    blocks.append(Table(("file", "class", "reason"), rows, "lll", folded))
     if len(rejected) > SHOWN_FILES:
         blocks.append(Paragraph(Emphasis(f"{len(rejected) - SHOWN_FILES:,} more are in {MANIFEST}")))
     with_pixels = rejected[["sha256", "source"]].merge(
@@ -130,12 +130,12 @@ def rejected_blocks(rejected: pd.DataFrame, now: pd.DataFrame, folder: Path) -> 
         shown = with_pixels.head(SHOWN_IMAGES)
         captions = [source.rpartition("/")[2] for source in shown["source"]]
         write_thumbnails(shown, captions, folder / "rejected.png")
-        blocks.append(Picture("rejected.png", "Files left out that can be decoded (duplicates), under their names"))
+        blocks.append(Picture("rejected.png", "Files left out that can be decoded (duplicates), with their names"))
     return blocks
 
 
 def write_thumbnails(rows: pd.DataFrame, captions: Sequence[str], path: Path) -> None:
-    """A picture of the images of today's data set that `rows` (columns split and position) name."""
+    """Draws the images of the present data set at `rows` (columns split and position)."""
     rows = rows.reset_index(drop=True)
     images: dict[int, np.ndarray] = {}
     for split, part in rows.groupby("split"):
@@ -146,7 +146,7 @@ def write_thumbnails(rows: pd.DataFrame, captions: Sequence[str], path: Path) ->
 
 
 def _counts_table(counts: pd.DataFrame) -> Table:
-    """Classes with changes, those with the most first, and the total."""
+    """The classes with changes, most changes first, and the total."""
     used = [name for name in COUNTS if counts[name].any()]
     changed = counts.assign(changes=counts[list(COUNTS)].sum(axis=1))
     changed = changed[changed["changes"] > 0].sort_values("changes", ascending=False, kind="stable")
@@ -165,7 +165,7 @@ def _counts_table(counts: pd.DataFrame) -> Table:
 
 
 def _some_of_each_class(rows: pd.DataFrame) -> pd.DataFrame:
-    """At most SHOWN_IMAGES rows, as many of each class as there is room for, in the order of the classes."""
+    """At most SHOWN_IMAGES rows, spread evenly over the classes, sorted by class."""
     rank = rows.groupby("class").cumcount()
     chosen = rows.assign(rank=rank).sort_values(["rank", "class"], kind="stable").head(SHOWN_IMAGES)
     return chosen.sort_values(["class", "rank"], kind="stable")

@@ -1,4 +1,4 @@
-"""Where a state of the project keeps what its networks were found to be on the test images."""
+"""Finds the evaluation results of a state of the project: metrics and files."""
 
 import json
 from pathlib import Path
@@ -7,8 +7,8 @@ from ops.project.networks import NETWORKS
 from ops.project.revisions import State, locked
 from stages.serving.registry.network import Network
 
-# Where one stage wrote the files of both networks, in commits of before there was a stage for each.
-TOGETHER = Path("data/evaluate")
+# In older commits, one stage evaluated both networks and wrote here.
+JOINT_EVALUATION = Path("data/evaluate")
 
 
 def recorded_metrics(state: State) -> dict[str, dict[str, float]]:
@@ -22,12 +22,12 @@ def recorded_metrics(state: State) -> dict[str, dict[str, float]]:
 
 
 def evaluation_file(state: State, network: Network, name: str) -> Path | None:
-    """A file of a network's evaluation; None where nobody has it."""
+    """A file of a network's evaluation; None when neither this machine nor the remote has it."""
     return state.file(str(_folder(state, network) / name))
 
 
 def _folder(state: State, network: Network) -> Path:
-    """The folder that the state's own pipeline wrote: what an upgrade left lying elsewhere is not its evaluation."""
+    """The folder that the state's own pipeline wrote; files that an upgrade left elsewhere are not its evaluation."""
     outputs = locked(state)
-    is_together = str(network.metrics) not in outputs and str(TOGETHER / network.metrics.name) in outputs
-    return TOGETHER if is_together else network.evaluation
+    is_joint = str(network.metrics) not in outputs and str(JOINT_EVALUATION / network.metrics.name) in outputs
+    return JOINT_EVALUATION if is_joint else network.evaluation

@@ -1,8 +1,8 @@
-"""How good the networks of this state are, beside those of the base or the champion.
+"""Compares the metrics of this state's networks with those of the base or the champion.
 
-Recorded figures are subtracted only when the same images and the same reference network stand behind both. When the
-data or the reference changed, today's networks are compared with the champion's as the gate measured both, or else with
-those of the base, measured again: always on today's test images and in today's reference.
+Recorded values are subtracted only when both were measured on the same images and with the same reference network. When
+the data or the reference changed, the present networks are compared with the champions as the gate measured both, or
+else with the networks of the base, measured again: always on the present test images, with the present reference.
 """
 
 import json
@@ -14,7 +14,7 @@ from ops.project.networks import CNN, GAN, NETWORKS
 from ops.project.revisions import Commit, WorkTree, locked
 from ops.promote.gate.decision import Decision
 from ops.report.evaluations import recorded_metrics
-from ops.report.figures import figure, interval, label, name_of, signed
+from ops.report.formatting import formatted, interval, label, name_of, signed
 from stages.evaluation.reporting.metric import SECOND, UNCERTAINTY
 from stages.running.terminal import UserError
 from stages.running.tracking.identity import sha256_of
@@ -22,31 +22,31 @@ from stages.serving.registry.network import Network
 
 DATA = "data/ingest"
 REFERENCE, SECOND_REFERENCE = "data/reference/model.keras", "data/reference/second.keras"
-SHOWN_CLASSES = 8  # whose recall moved by more than chance
+SHOWN_CLASSES = 8  # classes whose recall changed significantly
 
 
-class Reading(NamedTuple):
-    """How the figures of a network are to be read."""
+class Presentation(NamedTuple):
+    """The presentation of a network's metrics."""
 
-    headline: str  # the metric that the headline names
-    name: str  # what it calls that
-    how_measured: str  # how two networks are measured against each other
-    kept: Sequence[str] = ()  # metrics whose recorded values stay, because they are of more images
+    headline: str  # the metric in the headline
+    name: str  # the name of that metric there
+    how_measured: str  # a note on how two networks are compared
+    kept: Sequence[str] = ()  # metrics whose recorded values stay, because more images entered them
 
 
-READINGS = {
-    CNN.section: Reading("accuracy", "accuracy", "Intervals: paired bootstrap over the same test images."),
-    GAN.section: Reading(
+PRESENTATIONS = {
+    CNN.section: Presentation("accuracy", "accuracy", "Intervals: paired bootstrap over the same test images."),
+    GAN.section: Presentation(
         "fd",
         "generator FD",
-        "Figures with an interval: of as many generated as test images; both were asked for the same classes.",
+        "Metrics with an interval: from as many generated as test images, of the same classes for both networks.",
         kept=("fd",),
     ),
 }
 
 
 class Row(NamedTuple):
-    """A figure of two networks; None where there is none, or none that could be subtracted."""
+    """A metric of two networks; `before` is None where there is no comparable value."""
 
     metric: str
     before: float | None
@@ -59,22 +59,22 @@ class Row(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What is known of one network: today's figures beside those of `opponent`, and how they were come by."""
+    """One network's metrics next to those of `opponent`, with notes on their origin."""
 
     network: Network
     opponent: str  # empty when there is none
     rows: list[Row]
     notes: list[str]
-    against: str = ""  # where the other figures are not those recorded at base: whose they are, in words
+    against: str = ""  # a description of the opponent, unless its values are those recorded at base
 
     def row(self, metric: str) -> Row | None:
         return next((row for row in self.rows if row.metric == metric), None)
 
 
 def compare(base: Commit, now: WorkTree, decisions: Sequence[Decision]) -> list[Comparison]:
-    """Compares the networks of this state. TensorFlow is imported only when something has to be measured.
+    """Compares the networks of this state with the base. Imports TensorFlow only when it has to measure networks.
 
-    decisions: what the gate says of them, where it was asked.
+    decisions: the gate's decisions about them, if it was asked.
     """
     recorded, recorded_at_base = recorded_metrics(now), recorded_metrics(base)
     md5, md5_at_base = locked(now), locked(base)
@@ -83,7 +83,7 @@ def compare(base: Commit, now: WorkTree, decisions: Sequence[Decision]) -> list[
     comparisons = []
     for section, values in recorded.items():
         network, before = NETWORKS[section], recorded_at_base.get(section, {})
-        if md5.get(SECOND_REFERENCE) != md5_at_base.get(SECOND_REFERENCE):  # nothing that it measured is subtracted
+        if md5.get(SECOND_REFERENCE) != md5_at_base.get(SECOND_REFERENCE):  # its metrics are not comparable
             before = {metric: value for metric, value in before.items() if not metric.endswith(SECOND)}
         if not md5_at_base:
             rows = [Row(metric, None, value) for metric, value in values.items()]
@@ -100,14 +100,14 @@ def compare(base: Commit, now: WorkTree, decisions: Sequence[Decision]) -> list[
 def _compare_recorded(
     network: Network, base: Commit, recorded: Mapping[str, float], before: Mapping[str, float], same_network: bool
 ) -> Comparison:
-    """The same images and reference behind both: figures are subtracted, and measured again for their intervals."""
+    """For the same images and reference: subtracts the recorded values, and measures again for the intervals."""
     rows = [Row(metric, before.get(metric), value) for metric, value in recorded.items()]
     if same_network:
         return Comparison(network, base.name, rows, [f"It is the same network as at {base.name}."])
     measured = _measure_against_base(network, base)
     if isinstance(measured, str):
         return Comparison(network, base.name, rows, [f"{measured}, so the differences have no intervals."])
-    merged = _merged(rows, measured.rows, READINGS[network.section].kept)
+    merged = _merged(rows, measured.rows, PRESENTATIONS[network.section].kept)
     return Comparison(network, base.name, merged, measured.notes)
 
 
@@ -118,15 +118,18 @@ def _compare_measured(
     before: Mapping[str, float],
     decision: Decision | None,
 ) -> Comparison:
-    """Other images or another reference than at base: what it recorded is not subtracted."""
-    metric = READINGS[network.section].headline
-    there = f" (there, {name_of(network.section, metric)} was {before[metric]:.4g})" if metric in before else ""
-    notes = [f"The data or the reference changed since {base.name}: what was recorded then{there} is not subtracted."]
+    """For other images or another reference than at base: the base's recorded values are not subtracted."""
+    metric = PRESENTATIONS[network.section].headline
+    value_then = f" (such as {name_of(network.section, metric)} {before[metric]:.4g})" if metric in before else ""
+    notes = [
+        f"The data or the reference changed since {base.name}: its recorded metrics{value_then} are not comparable."
+    ]
     rows = [Row(metric, None, value) for metric, value in recorded.items()]
     if decision and any(line.champion is not None for line in decision.lines):
-        notes.append("The champion was measured on today's test images and in today's reference, as was this network.")
-        return Comparison(network, "champion", _merged(rows, _rows(decision)), notes, "the champion on today's images")
-    if decision and not decision.lines:  # it was not weighed: it is the champion
+        notes.append("The champion and this network were both measured on the present test images and reference.")
+        merged = _merged(rows, _rows(decision))
+        return Comparison(network, "champion", merged, notes, "the champion on the present images")
+    if decision and not decision.lines:  # it was not compared: it is the champion
         return Comparison(network, "", rows, [*notes, f"{decision.reason}."])
     file = base.file(network.file.as_posix())
     if file and sha256_of(file) == sha256_of(network.file):
@@ -134,14 +137,14 @@ def _compare_measured(
     measured = _measure_against_base(network, base)
     if isinstance(measured, str):
         return Comparison(network, "", rows, [*notes, f"{measured}, so there is nothing to compare with."])
-    notes.append(f"The network of {base.name} was measured again, on today's test images and in today's reference.")
-    whose = "the base's on today's images"
-    return Comparison(network, base.name, _merged(rows, measured.rows), [*notes, *measured.notes], whose)
+    notes.append(f"The network of {base.name} was measured again on the present test images and reference.")
+    against = "the base's network on the present images"
+    return Comparison(network, base.name, _merged(rows, measured.rows), [*notes, *measured.notes], against)
 
 
 def _merged(rows: list[Row], measured: list[Row], keep: Sequence[str] = ()) -> list[Row]:
-    """The rows with those that were measured in their places (but `keep`), and behind them the classes whose recall
-    moved by more than chance."""
+    """`rows` with the measured ones in place of the recorded ones (except `keep`), followed by the classes whose recall
+    changed significantly."""
     by_metric = {row.metric: row for row in measured if row.metric not in keep}
     merged = [by_metric.pop(row.metric, row) for row in rows]
     moved = [row for row in by_metric.values() if row.interval and (row.interval[0] > 0 or row.interval[1] < 0)]
@@ -157,7 +160,8 @@ class Measured(NamedTuple):
 
 
 def _measure_against_base(network: Network, base: Commit) -> Measured | str:
-    """Today's network and that of the base on today's test images, or the beginning of a sentence that says why not."""
+    """Measures the present network and that of the base on the present test images; the beginning of a sentence with
+    the reason when that is impossible."""
     file, classes = base.file(network.file.as_posix()), base.file(f"{DATA}/classes.json")
     if file is None or classes is None:
         return f"The network of {base.name} is neither in DVC's cache nor in its remote"
@@ -166,10 +170,10 @@ def _measure_against_base(network: Network, base: Commit) -> Measured | str:
 
     others = Files(file, json.loads(classes.read_text(encoding="utf-8")))
     try:
-        decision = CONTENDERS[network.section]().against(others)
-    except (ValueError, TypeError, UserError) as error:  # of another Keras, or with layers that this one does not know
+        decision = CONTENDERS[network.section]().compare_with(others)
+    except (ValueError, TypeError, UserError) as error:  # saved by another Keras version, or with unknown layers
         return f"The network of {base.name} could not be measured ({str(error).splitlines()[0]})"
-    return Measured(_rows(decision), [READINGS[network.section].how_measured])
+    return Measured(_rows(decision), [PRESENTATIONS[network.section].how_measured])
 
 
 def _rows(decision: Decision) -> list[Row]:
@@ -188,7 +192,7 @@ def _rows(decision: Decision) -> list[Row]:
 
 
 def section(comparisons: list[Comparison]) -> Section | None:
-    """The section of the report; None without any figures."""
+    """The section of the report; None without metrics."""
     blocks: list[Block] = []
     for comparison in comparisons:
         blocks.append(Paragraph(Strong(comparison.network.title)))
@@ -201,16 +205,16 @@ def _table(comparison: Comparison) -> Table:
     section = comparison.network.section
     compared = any(row.before is not None and row.before != row.after for row in comparison.rows)
     with_intervals = any(row.interval for row in comparison.rows)
-    head = ["figure", *([comparison.opponent, "this", "difference"] if compared else ["this"])]
+    head = ["metric", *([comparison.opponent, "this", "difference"] if compared else ["this"])]
     head += ["95% interval"] if with_intervals else []
     rows: list[list[Text]] = []
     for row in comparison.rows:
-        if row.metric.endswith(UNCERTAINTY):  # of one figure, not of a difference
+        if row.metric.endswith(UNCERTAINTY):  # of one value, not of a difference
             continue
         cells: list[Text] = [label(section, row.metric)]
         if compared:
-            cells.append("" if row.before is None else figure(section, row.metric, row.before))
-        cells.append(figure(section, row.metric, row.after))
+            cells.append("" if row.before is None else formatted(section, row.metric, row.before))
+        cells.append(formatted(section, row.metric, row.after))
         if compared:
             cells.append("" if row.difference is None else signed(section, row.metric, row.difference))
         if with_intervals:
@@ -220,22 +224,22 @@ def _table(comparison: Comparison) -> Table:
 
 
 def sentence(comparisons: list[Comparison]) -> str:
-    """For the headline: what became of each network's first figure."""
+    """For the headline: the change of each network's main metric."""
     return "; ".join(filter(None, map(_sentence, comparisons)))
 
 
 def _sentence(comparison: Comparison) -> str:
     section = comparison.network.section
-    metric, name = READINGS[section].headline, READINGS[section].name
+    metric, name = PRESENTATIONS[section].headline, PRESENTATIONS[section].name
     row = comparison.row(metric)
     if row is None:
         return ""
-    after = figure(section, metric, row.after)
+    after = formatted(section, metric, row.after)
     if row.before is None or row.difference is None:
         return f"{name} {after}"
     if row.before == row.after and not row.interval:
-        return f"{name} {after} as before"
-    known = f", 95% interval {interval(section, metric, row.interval)}" if row.interval else ""
+        return f"{name} {after}, unchanged"
+    ends = f", 95% interval {interval(section, metric, row.interval)}" if row.interval else ""
     against = f", against {comparison.against}" if comparison.against else ""
     difference = signed(section, metric, row.difference)
-    return f"{name} {figure(section, metric, row.before)} -> {after} ({difference}{known}{against})"
+    return f"{name} {formatted(section, metric, row.before)} -> {after} ({difference}{ends}{against})"

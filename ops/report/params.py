@@ -1,4 +1,4 @@
-"""What somebody changed to get from one state to another: params, data pointers, package versions and code."""
+"""Changes of inputs between two states: params, data pointers, package versions and code."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ class Change(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """Everything that a person changed."""
+    """All changed inputs."""
 
     params: list[Change]  # of params.yaml
     others: list[Change]  # of versions.yaml and the pointers to data
@@ -31,7 +31,7 @@ class Inputs(NamedTuple):
 
 
 def changed_inputs(base: Commit, now: WorkTree) -> Inputs:
-    """What differs between two states of the project."""
+    """The inputs that differ between two states of the project."""
     others = _differences("versions.yaml", _values(base.text("versions.yaml")), _values(now.text("versions.yaml")))
     for path in changed_files(base, "data/raw", ":!data/raw/.gitignore"):
         before, after = _entry(path, base.text(path)), _entry(path, now.text(path))
@@ -54,19 +54,19 @@ def section(changed: Inputs) -> Section | None:
             ]
             for change in (*changed.params, *changed.others)
         ]
-        blocks.append(Table(("what", "base", "this"), rows, "lll"))
+        blocks.append(Table(("key", "base", "this"), rows, "lll"))
     if changed.code:
         pieces: list[str | Strong | Code | Link] = ["Code: "]
         for path in changed.code[:SHOWN_FILES]:
             pieces += [Code(path), " "]
         more = len(changed.code) - SHOWN_FILES
         blocks.append(Paragraph([*pieces, f"and {more} more" if more > 0 else ""]))
-    return Section("What was changed", blocks) if blocks else None
+    return Section("Changes", blocks) if blocks else None
 
 
 def sentence(changed: Inputs, with_data: bool = True) -> str:
-    """For the headline: the first changes, and how many more there are; empty when nothing changed. with_data: whether
-    to name entries of data/raw too."""
+    """For the headline: the first changes, and the number of others; empty when nothing changed. with_data: whether to
+    name entries of data/raw too."""
     parts = [f"{change.key} {change.before or NOTHING} -> {change.after or NOTHING}" for change in changed.params]
     named, rest = parts[:SHOWN_PARAMS], parts[SHOWN_PARAMS:]
     named += [f"{len(rest)} more params"] if rest else []
@@ -97,7 +97,7 @@ def _differences(file: str, before: dict[str, str], after: dict[str, str]) -> li
 
 
 def _entry(path: str, text: str | None) -> str | None:
-    """An entry of data/raw in short: what a `.dvc` file points at, or that there is a card."""
+    """A short description of an entry of data/raw: the data that a `.dvc` file points at, or a card."""
     if text is None:
         return None
     if not path.endswith(".dvc"):

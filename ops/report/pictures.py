@@ -1,4 +1,4 @@
-"""The report's pictures that show two states beside each other."""
+"""The report's pictures that show two states side by side."""
 
 import csv
 from pathlib import Path
@@ -12,14 +12,14 @@ from stages.drawing.grids import INK, PAPER, load_font
 from stages.drawing.plots import draw_confusion, saved_figure
 from stages.drawing.text import printable, shortened
 
-WIDTH = 1660  # px: twice the width of a comment on GitHub, so that it is sharp on dense screens
+WIDTH = 1660  # px: twice the width of a comment on GitHub, so that it is sharp on high-resolution screens
 INCHES = 8.3  # the same for matplotlib, which measures texts in points
 GAP, LABEL = 20, 46  # px
-COUNTED_CLASSES = 12  # up to which the cells of a confusion matrix have room for a number
+MAX_COUNTED_CLASSES = 12  # with more classes, the cells of a confusion matrix have no room for numbers
 
 
 def side_by_side(left: Path, right: Path, names: tuple[str, str], target: Path) -> None:
-    """Writes two PNGs into one, each under its name, and reduced to half its width where it is wider."""
+    """Combines two PNGs into one, each below its name and scaled to fit half the width."""
     font = load_font(26)
     half = (WIDTH - GAP) // 2
     pictures = []
@@ -62,7 +62,7 @@ def confusion_matrix(predictions: Predictions) -> tuple[np.ndarray, list[str]]:
 
 
 def confusion_pair(left: Predictions, right: Predictions, names: tuple[str, str], target: Path) -> None:
-    """Draws two confusion matrices at a size at which they can be read in a comment on GitHub."""
+    """Draws two confusion matrices large enough to be readable in a comment on GitHub."""
     with saved_figure(INCHES, 4.6, target, dpi=WIDTH / INCHES) as figure:
         halves: Any = figure.subfigures(1, 2)
         for half, predictions, name in zip(halves, (left, right), names, strict=True):
@@ -71,9 +71,9 @@ def confusion_pair(left: Predictions, right: Predictions, names: tuple[str, str]
             drawn = [shortened(printable(text), 14) for text in classes]
             step = max(1, len(classes) // 25)
             shown = drawn[::step]
-            upright = max(map(len, shown)) * 0.07 > 3 / len(shown)  # wider than a cell, in
-            counts = len(classes) <= COUNTED_CLASSES
+            upright = max(map(len, shown)) * 0.07 > 3 / len(shown)  # wider than a cell, inches
+            counts = len(classes) <= MAX_COUNTED_CLASSES
             draw_confusion(axis, matrix, drawn, step=step, upright=upright, counts=counts, fontsize=7.5)
             axis.set_xlabel("predicted class", fontsize=8.5)
             axis.set_ylabel("class", fontsize=8.5)
-            axis.set_title(f"{name}: {np.trace(matrix):,} of {matrix.sum():,} test images right", fontsize=9.5)
+            axis.set_title(f"{name}: {np.trace(matrix):,} of {matrix.sum():,} test images correct", fontsize=9.5)

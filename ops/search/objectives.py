@@ -1,29 +1,18 @@
-"""What a search aims at: figures of the validation images, which the training stages write, and params as a cost."""
+"""Objectives of a search: metrics of the validation images, which the training stages write, and params as a cost."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from ops.project import networks
 from ops.project.networks import NETWORKS
+from ops.search.metrics import METRICS, Direction
 from ops.search.space import is_param
 from stages.evaluation.reporting.metric import without_variant
 from stages.running.terminal import UserError
 
-Direction = Literal["minimise", "maximise"]
-
-BETTER: dict[str | None, Direction | None] = {"lower": "minimise", "higher": "maximise", None: None}
-# What is measured on the validation images, and which way is better; None where that depends on what is wanted.
-METRICS: dict[str, Direction | None] = {
-    f"{section}.{metric.name}": BETTER[metric.better]
-    for section, rows in networks.METRICS.items()
-    for metric in rows.values()
-    if metric.split == "val"
-}
-
 
 @dataclass(frozen=True)
 class Objective:
-    """A metric such as gan.val_fd, or a searched param, and where it should go."""
+    """A metric such as gan.val_fd, or a searched param, with its direction."""
 
     name: str
     direction: Direction
@@ -34,26 +23,26 @@ class Objective:
         return NETWORKS[self.name.split(".")[0]].train_stage if self.name in METRICS else None
 
     @property
-    def comes_while_training(self) -> bool:
-        """Whether the stage measures it again and again, so that a hopeless trial can be seen."""
+    def measured_during_training(self) -> bool:
+        """Whether the stage measures it repeatedly, so that a hopeless trial can be pruned."""
         return self.name in METRICS and ".val_" in self.name
 
 
 def parse_objective(name: str, direction: Direction) -> Objective:
     """Raises UserError for metrics of the test images, for unknown ones, and for a direction that makes them worse.
 
-    A name that is no metric is taken for a param; `check_together` sees whether it is a searched one.
+    Any other name has to be a param; `check_together` checks that the search varies it.
     """
     better = METRICS.get(name)
     if better and better != direction:
         way = "lower" if better == "minimise" else "higher"
-        raise UserError(f"--{direction} {name}: this figure is better when it is {way}: --{better} {name}")
+        raise UserError(f"--{direction} {name}: this metric is better when it is {way}: use --{better} {name}")
     if name in METRICS or is_param(name):
         return Objective(name, direction)
     if _is_test_metric(name):
         raise UserError(
-            f"{name} is measured on the test images, which no choice may look at: a search would fit the networks to "
-            f"them, and nothing would be left to say how good they are. Take one of {', '.join(METRICS)}"
+            f"{name} is measured on the test images, which must not guide a choice: a search would fit the networks to "
+            f"them, and no images would be left to measure the result. Use one of {', '.join(METRICS)}"
         )
     raise UserError(f"{name} is neither a metric of the validation images ({', '.join(METRICS)}) nor a param")
 

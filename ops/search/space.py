@@ -1,11 +1,11 @@
-"""What a search varies: the spaces of params on the command line, and the values drawn from them.
+"""The search space: the spaces of params on the command line, and the values drawn from them.
 
 The space of a param is one of
 
-    32,48,64           one of these
+    32,48,64           one of these values
     int(2,12)          a whole number from 2 to 12; int(8,64,8) in steps of 8
     float(0,0.3)       a number from 0 to 0.3; float(0,0.3,0.1) in steps of 0.1
-    log(1e-4,1e-2)     a number, drawn evenly on a logarithmic scale; a whole one where the param takes no other
+    log(1e-4,1e-2)     a number, drawn log-uniformly; a whole number where the param only takes those
 """
 
 import math
@@ -34,31 +34,31 @@ OTHER_SECTIONS = {"validate", "reference", *(network.evaluate_stage for network 
 
 
 def is_param(key: str) -> bool:
-    """Whether there is a param of this name that a search may vary."""
+    """Whether this is the name of a param that a search can vary."""
     section, _, field = key.partition(".")
     return section in MODELS and field in MODELS[section].model_fields
 
 
 def parse_space(words: Sequence[str]) -> Space:
-    """From words such as `gan.lr=log(1e-4,1e-2)`. Raises UserError for what is no space, and for unknown params."""
+    """Parses words such as `gan.lr=log(1e-4,1e-2)`. Raises UserError for an invalid space or an unknown param."""
     space: Space = {}
     for word in words:
         key, _, text = word.partition("=")
         if not text:
             raise UserError(f"-S {word}: expected PARAM=SPACE, such as gan.lr=log(1e-4,1e-2) or gan.width=32,48,64")
         if key in space:
-            raise UserError(f"-S {word}: {key} has a space already")
+            raise UserError(f"-S {word}: {key} already has a space: give one -S per param")
         space[key] = _distribution(word, key, text.strip())
     return space
 
 
 def _distribution(word: str, key: str, text: str) -> BaseDistribution:
-    whole = _takes_whole_numbers_only(key)
+    whole = _takes_only_whole_numbers(key)
     call = re.fullmatch(r"(\w+)\s*\((.*)\)", text)
     if not call:
         choices = [_choice(word, choice) for choice in _split(text)]
         if len(set(map(str, choices))) < len(choices):
-            raise UserError(f"-S {word}: a value is there twice")
+            raise UserError(f"-S {word}: a value is given twice")
         return CategoricalDistribution(choices)
     kind, arguments = call[1], _split(call[2])
     if kind not in ("int", "float", "log"):
@@ -69,25 +69,27 @@ def _distribution(word: str, key: str, text: str) -> BaseDistribution:
     if not low < high:
         raise UserError(f"-S {word}: the lower end {low:g} is not below the upper end {high:g}")
     if kind == "float" and whole:
-        raise UserError(f"-S {word}: {key} takes whole numbers: int({arguments[0]},{arguments[1]})")
+        raise UserError(f"-S {word}: {key} takes whole numbers: write int({arguments[0]},{arguments[1]})")
     if kind == "log" and low <= 0:
         raise UserError(f"-S {word}: a logarithmic scale starts above 0, not at {low:g}")
     for step in steps:
         count = (high - low) / step if step > 0 else 0.5
         if abs(count - round(count)) > 1e-9:
-            raise UserError(f"-S {word}: steps of {step:g} do not lead from {low:g} to {high:g}")
+            raise UserError(f"-S {word}: {high:g} cannot be reached from {low:g} in steps of {step:g}")
     if kind == "int" or (kind == "log" and whole):
         if any(number != round(number) for number in (low, high, *steps)):
-            raise UserError(f"-S {word}: expected whole numbers")
+            raise UserError(f"-S {word}: expected whole numbers in the parentheses")
         return IntDistribution(round(low), round(high), log=kind == "log", step=round(steps[0]) if steps else 1)
     return FloatDistribution(low, high, log=kind == "log", step=steps[0] if steps else None)
 
 
-def _takes_whole_numbers_only(key: str) -> bool:
+def _takes_only_whole_numbers(key: str) -> bool:
     section, _, field = key.partition(".")
     if section not in MODELS:
-        other = "changes no metric that can be searched" if section in OTHER_SECTIONS else ""
-        raise UserError(f"{key}: {other or f'`{section}` is no section of params.yaml'}; expected {', '.join(MODELS)}")
+        other = "changes no metric that a search can use" if section in OTHER_SECTIONS else ""
+        raise UserError(
+            f"{key}: {other or f'`{section}` is not a section of params.yaml'}; expected {', '.join(MODELS)}"
+        )
     if field not in MODELS[section].model_fields:
         fields = ", ".join(MODELS[section].model_fields)
         raise UserError(f"`{key}` is not a param; `{section}` takes {fields}")
@@ -96,7 +98,7 @@ def _takes_whole_numbers_only(key: str) -> bool:
 
 
 def _leaves(annotation: Any) -> Iterator[Any]:
-    """The types that an annotation such as `float | None` is made of."""
+    """The types in an annotation such as `float | None`."""
     parts = get_args(annotation)
     if not parts:
         yield annotation
@@ -105,7 +107,7 @@ def _leaves(annotation: Any) -> Iterator[Any]:
 
 
 def _split(text: str) -> list[str]:
-    """At the commas outside of brackets."""
+    """Splits a text at the commas outside of brackets."""
     parts, depth = [""], 0
     for letter in text:
         depth += (letter in "[(") - (letter in ")]")
@@ -129,7 +131,7 @@ def _number(word: str, text: str) -> float:
 def _choice(word: str, text: str) -> int | float | str:
     """A number, or else the text as `dvc exp run -S` takes it: true, null, one_cycle, [translation,cutout]."""
     if not text:
-        raise UserError(f"-S {word}: a value between two commas is empty")
+        raise UserError(f"-S {word}: a value is empty: remove the surplus comma")
     for number in (int, float):
         try:
             return number(text)
@@ -142,15 +144,15 @@ def _choice(word: str, text: str) -> int | float | str:
 
 
 def plain(value: Any) -> Any:
-    """A value of a space as params.yaml would hold it: None for `null`, a list for `[translation]`."""
+    """A value of a space as params.yaml holds it: None for `null`, a list for `[translation]`."""
     try:
         return yaml.safe_load(value) if isinstance(value, str) else value
     except yaml.YAMLError:
-        raise UserError(f"{value!r} is no value that params.yaml could hold") from None
+        raise UserError(f"{value!r} is not valid YAML for params.yaml") from None
 
 
 def suggest(trial: Trial, space: Space) -> dict[str, Any]:
-    """What the sampler wants to try."""
+    """The values that the sampler proposes, by param."""
     return {key: _suggested(trial, key, distribution) for key, distribution in space.items()}
 
 
@@ -164,7 +166,7 @@ def _suggested(trial: Trial, key: str, distribution: BaseDistribution) -> Any:
 
 
 def current_values(space: Space) -> dict[str, Any]:
-    """What params.yaml holds, of the searched params whose value there lies in the space."""
+    """The values in params.yaml of the searched params, where they lie in the space."""
     document = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     found: dict[str, Any] = {}
     for key, distribution in space.items():

@@ -1,6 +1,6 @@
-"""A study: its database, what it searches for, and which of its trials count.
+"""A study: its database, its definition, and the trials that count.
 
-Reads and writes the database of studies, which several clones and machines may share.
+Reads and writes the database of studies, which several clones and machines can share.
 """
 
 import json
@@ -21,13 +21,13 @@ from ops.search.objectives import Objective, parse_objective
 from ops.search.space import Space, current_values, parse_space
 from stages.running.terminal import UserError
 
-HEARTBEAT_SECONDS, SILENT_SECONDS = 20, 180  # between two signs of life, and after which a trial elsewhere is lost
+HEARTBEAT_SECONDS, SILENT_SECONDS = 20, 180  # between heartbeats, and until a trial without them counts as lost
 RETRIES = 3  # of a trial whose machine or search was lost
 
 
 @dataclass(frozen=True)
 class Definition:
-    """What makes a study: kept with it, so that whoever joins searches for the same."""
+    """The definition of a study, stored with it, so that all who join run the same search."""
 
     commit: str
     objectives: list[list[str]]  # [name, direction]
@@ -35,19 +35,19 @@ class Definition:
     prune: str | None
 
     def parsed(self) -> tuple[list[Objective], Space]:
-        """The objectives and the space. Raises UserError when there is anything wrong with them."""
+        """The objectives and the space. Raises UserError when they are invalid."""
         space = parse_space(self.space)
         objectives = [parse_objective(name, direction) for name, direction in self.objectives]  # type: ignore[arg-type]
         check_together(space, objectives, self.prune)
         return objectives, space
 
     def text(self) -> str:
-        """As it is kept."""
+        """The stored form."""
         return json.dumps(vars(self), sort_keys=True)
 
 
 def open_storage(url: str) -> RDBStorage:
-    """The database of studies, made where there is none. Raises UserError when it cannot be had."""
+    """Opens the database of studies, or creates it. Raises UserError when that fails."""
     try:
         address = sqlalchemy.make_url(url)
     except sqlalchemy.exc.ArgumentError:
@@ -57,7 +57,7 @@ def open_storage(url: str) -> RDBStorage:
     connect = {"timeout": 60} if address.drivername.startswith("sqlite") else {}
     if address.drivername.startswith("postgresql"):
         connect = {"connect_timeout": 10}
-    for attempt in range(3):  # two that make the same tables at once get in each other's way
+    for attempt in range(3):  # two processes that create the tables at the same time conflict
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the heartbeat
@@ -77,20 +77,20 @@ def open_storage(url: str) -> RDBStorage:
 
 
 def database_problem(error: BaseException) -> str:
-    """What the database said, on one line of at most 300 characters."""
+    """The database's error message, on one line of at most 300 characters."""
     return " ".join(str(getattr(error, "orig", None) or error).split())[:300]
 
 
 def retry(times: int | None = RETRIES) -> RetryHeartbeatStaleTrialCallback:
-    """Puts a lost trial's params back, to be tried again; at most so many times."""
+    """A callback that requeues the params of a lost trial, at most `times` times."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return RetryHeartbeatStaleTrialCallback(max_retry=times)
 
 
 def open_study(storage: RDBStorage, name: str, definition: Definition | None, prune_from: int) -> optuna.Study:
-    """The study, made if it is new. Raises UserError when it is about something else than `definition`; None is right
-    for any that there is."""
+    """Opens the study, or creates it. Raises UserError when its stored definition is not `definition`; None accepts any
+    existing study."""
     pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
     is_new = False
     if definition:
@@ -109,10 +109,10 @@ def open_study(storage: RDBStorage, name: str, definition: Definition | None, pr
         study.set_user_attr("definition", definition.text())
     if is_new:
         if baseline := current_values(space):
-            study.enqueue_trial(baseline)  # so that the table says what was won
+            study.enqueue_trial(baseline)  # so that the table shows the improvement over params.yaml
         return study
     if "definition" not in study.user_attrs:
-        raise UserError(f"the study {name} was not made by ops.search: take another --study")
+        raise UserError(f"the study {name} was not made by `visionloop search`: choose another --study")
     if not definition:
         return open_study(storage, name, Definition(**json.loads(study.user_attrs["definition"])), prune_from)
     _check_same(study, definition)
@@ -120,12 +120,12 @@ def open_study(storage: RDBStorage, name: str, definition: Definition | None, pr
 
 
 def _check_same(study: optuna.Study, definition: Definition) -> None:
-    kept = json.loads(study.user_attrs["definition"])
+    stored = json.loads(study.user_attrs["definition"])
     for key, value in vars(definition).items():
-        if kept[key] != value:
+        if stored[key] != value:
             raise UserError(
-                f"the study {study.study_name} has {key} {_shown(kept[key])}, and this is {_shown(value)}: "
-                "take another --study, or --study and --storage alone to take part in it"
+                f"the study {study.study_name} has {key} {_shown(stored[key])}, this command has {_shown(value)}: "
+                "choose another --study, or give only --study and --storage to join it"
             )
 
 
@@ -134,11 +134,11 @@ def _shown(value: Any) -> str:
 
 
 def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Those that count as one of --trials: begun, and not put back because their machine was lost."""
-    # Where RetryHeartbeatStaleTrialCallback notes which trials it tries again.
-    put_back = {number for trial in trials for number in trial.system_attrs.get("retry_history", [])}
+    """The trials that count towards --trials: started, and not requeued after their machine was lost."""
+    # RetryHeartbeatStaleTrialCallback records the trials that it requeues in this attribute.
+    requeued = {number for trial in trials for number in trial.system_attrs.get("retry_history", [])}
     return [
         trial
         for trial in trials
-        if trial.state != TrialState.WAITING and trial.number not in put_back and "surplus" not in trial.user_attrs
+        if trial.state != TrialState.WAITING and trial.number not in requeued and "surplus" not in trial.user_attrs
     ]

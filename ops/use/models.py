@@ -1,6 +1,6 @@
-"""Which network `ops.use.generate` and `ops.use.predict` use: a registered version, or a file with what belongs to it.
+"""Finds the network that predict and generate use: a registered version, or a file with its companions.
 
-Nothing here imports TensorFlow, and MLflow only for a registered version: a mistyped name is reported at once.
+Does not import TensorFlow, and MLflow only for a registered version, so that a mistyped name is reported at once.
 """
 
 import json
@@ -21,9 +21,9 @@ REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<numbe
 
 
 class Model(NamedTuple):
-    """A network with what makes it usable."""
+    """A network with the data that its use needs."""
 
-    description: str  # what it is, for people
+    description: str  # for messages
     network: Path
     classes: list[str]
     serving: Path | None  # of a classifier, see stages/serving/classifier/bundle.py
@@ -31,40 +31,32 @@ class Model(NamedTuple):
 
     @property
     def input_shapes(self) -> list[list[int]]:
-        """Of one image or one row of latents."""
+        """The input shapes of a single example, such as an image or a latent."""
         return [layer["config"]["batch_shape"][1:] for layer in self.layers if layer["class_name"] == "InputLayer"]
 
     @property
     def conditional(self) -> bool:
-        """Whether a generator's class makes a difference."""
+        """Whether a generator has classes."""
         return any(layer["class_name"] == "Embedding" for layer in self.layers)
 
 
-def model_help(network: Network) -> str:
-    """The help text of the option --model."""
-    return (
-        "models:/NAME@ALIAS, models:/NAME/VERSION or a .keras file with classes.json beside it; default: "
-        f"models:/{network.model}@champion, else @candidate, else {network.file}"
-    )
-
-
 @contextmanager
-def find_model(network: Network, asked: str | None) -> Iterator[Model]:
-    """Yields the model that `asked` names, by default the champion of the registered model, else its candidate, else
-    the file that the pipeline has made. The copy of a registered one lasts as long as the block.
+def find_model(network: Network, address: str | None) -> Iterator[Model]:
+    """Yields the model at `address`, by default the champion of the registered model, else its candidate, else the
+    pipeline's own file. A registered version is copied for the duration of the block.
 
-    Raises UserError when it is not there, damaged, or the wrong kind of network.
+    Raises UserError when it is missing, damaged, or the wrong kind of network.
     """
-    if asked is not None and not asked.startswith("models:"):
-        yield _checked(network, _from_file(network, Path(asked), asked))
+    if address is not None and not address.startswith("models:"):
+        yield _checked(network, _from_file(network, Path(address), address))
         return
     with registry.mlflow_errors_as_user_errors():
-        found = _newest(network.model) if asked is None else _registered(asked)
+        found = _default_version(network.model) if address is None else _registered(address)
     if found is None:
-        path, because = network.file, f"no version of {network.model} is champion or candidate in MLflow"
+        path, reason = network.file, f"no version of {network.model} is champion or candidate in MLflow"
         if not path.exists():
-            raise UserError(f"{because}, and there is no {path}: run `dvc repro`, or name a model with --model")
-        yield _checked(network, _from_file(network, path, f"{path} ({because})"))
+            raise UserError(f"{reason}, and there is no {path}: run `dvc repro`, or name a model with --model")
+        yield _checked(network, _from_file(network, path, f"{path} ({reason})"))
         return
     version, alias = found
     with tempfile.TemporaryDirectory(prefix="model-") as folder:
@@ -75,7 +67,7 @@ def find_model(network: Network, asked: str | None) -> Iterator[Model]:
         yield _checked(network, model)
 
 
-def _newest(name: str) -> tuple[Version, str] | None:
+def _default_version(name: str) -> tuple[Version, str] | None:
     if registry.exists():
         for alias in ("champion", "candidate"):
             if version := registry.aliased(name, alias):
@@ -83,26 +75,27 @@ def _newest(name: str) -> tuple[Version, str] | None:
     return None
 
 
-def _registered(asked: str) -> tuple[Version, str]:
-    parts = REGISTERED.fullmatch(asked)
+def _registered(address: str) -> tuple[Version, str]:
+    parts = REGISTERED.fullmatch(address)
     if not parts:
         raise UserError(
-            f"{asked} is not a model address: expected models:/NAME@ALIAS, models:/NAME/VERSION or a .keras file"
+            f"{address} is not a model address: expected models:/NAME@ALIAS, models:/NAME/VERSION or a .keras file"
         )
     name, alias = parts["name"], parts["alias"] or ""
     versions = registry.versions(name)
     if alias:
         version = registry.aliased(name, alias)
     else:
-        version = next((one for one in versions if one.number == int(parts["number"])), None)
+        version = next((each for each in versions if each.number == int(parts["number"])), None)
     if version is None:
-        there = ", ".join(str(one.number) for one in versions[:20])
-        raise UserError(f"{asked} is not in MLflow; " + (f"there are versions {there}" if there else f"no {name} is"))
+        numbers = ", ".join(str(each.number) for each in versions[:20])
+        existing = f"{name} has the versions {numbers}" if numbers else f"there is no model {name}"
+        raise UserError(f"{address} is not in MLflow: {existing}")
     return version, alias
 
 
 def _from_file(network: Network, path: Path, description: str) -> Model:
-    """A network file with classes.json and serving.npz beside it, or where the pipeline has them from there."""
+    """A network file with classes.json and serving.npz from its own folder, or from the pipeline's output folders."""
     if not path.is_file():
         name = network.model
         raise UserError(f"{path} not found: expected a .keras file, models:/{name}@ALIAS or models:/{name}/VERSION")
@@ -112,13 +105,15 @@ def _from_file(network: Network, path: Path, description: str) -> Model:
         for file, stage in (("classes.json", "ingest"), ("serving.npz", network.evaluate_stage))
     )
     if classes is None:
-        raise UserError(f"{path} has no classes.json beside it: a list of the class names, in the order of the labels")
+        raise UserError(
+            f"there is no classes.json next to {path}: put one there, a list of the class names in the order of labels"
+        )
     try:
         names = json.loads(classes.read_text(encoding="utf-8"))
     except ValueError:
         names = None
     if not isinstance(names, list) or not all(isinstance(each, str) for each in names):
-        raise UserError(f"{classes} is no list of class names")
+        raise UserError(f'{classes} is not a list of class names: expected JSON such as ["cat", "dog"]')
     return Model(description, path, names, serving, layers)
 
 
@@ -126,20 +121,20 @@ def _layers(path: Path) -> list[dict[str, Any]]:
     try:
         with zipfile.ZipFile(path) as file:
             if damaged := file.testzip():
-                raise UserError(f"{path} is damaged: {damaged} in it is not what was saved")
+                raise UserError(f"{path} is damaged: its part {damaged} has changed since it was saved")
             return json.loads(file.read("config.json"))["config"]["layers"]
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError):
-        raise UserError(f"{path} is not a network that Keras saved, or damaged") from None
+        raise UserError(f"{path} is damaged or not a network saved by Keras: expected a .keras file") from None
 
 
 def _checked(network: Network, model: Model) -> Model:
-    """The model, when it takes what `network` takes."""
+    """Returns the model. Raises UserError when its inputs or its number of classes are wrong for `network`."""
     ranks = [len(shape) for shape in model.input_shapes]
     if sorted(ranks) != sorted(network.input_ranks):
-        raise UserError(f"{model.description} is not {network.article}")
+        raise UserError(f"{model.description} is not {network.phrase}")
     known = {layer["config"]["input_dim"] for layer in model.layers if layer["class_name"] == "Embedding"}
     if known and known != {len(model.classes)}:
         raise UserError(
-            f"{model.description} was trained on {max(known)} classes, and {len(model.classes)} are named for it"
+            f"{model.description} was trained on {max(known)} classes, but its classes.json names {len(model.classes)}"
         )
     return model

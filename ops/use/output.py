@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic output files."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from stages.running.terminal import UserError
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[IO[str]]:
-    """Yields a text file that takes the place of `path` when the block ends without an error, and else is removed."""
+    """Yields a text file that replaces `path` when the block ends without an error, and is removed otherwise."""
     partial_path = path.with_name(f".{path.name}.partial")
     try:
         partial_path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""Random changes to images that leave their class as it is.
+"""Random changes to images that keep their class.
 
 Each factory takes strengths and returns a pure function of (images, key): uint8 [n, height, width, channels] in, the
-same shape out. The key says which random numbers to use, so that neither the order nor the number of threads matters.
+same shape out. The key determines the random numbers, so that neither the order nor the number of threads matters.
 """
 
 import math
@@ -21,12 +21,12 @@ PADDINGS: dict[Border, Literal["constant", "edge", "reflect"]] = {
 BORDERS = {"black": cv2.BORDER_CONSTANT, "edge": cv2.BORDER_REPLICATE, "mirror": cv2.BORDER_REFLECT_101}
 BLOCK = 128  # images per key: many enough for numpy, few enough for the processor's cache
 
-# Each operation has random numbers of its own: switching one on leaves what the others do unchanged.
+# Each operation has its own random numbers: switching one on does not change the others.
 FLIP, MOVE, CONTRAST, BRIGHTNESS, NOISE, ERASING = range(6)
 
 
 class Key(NamedTuple):
-    """Names BLOCK consecutive images in one augmented version of the set."""
+    """Identifies BLOCK consecutive images in one augmented version of the set."""
 
     seed: int
     view: int
@@ -37,14 +37,14 @@ Operation = Callable[[np.ndarray, Key], np.ndarray]
 
 
 def augment(images: np.ndarray, first: int, seed: int, view: int, operations: list[Operation]) -> np.ndarray:
-    """Applies the operations in order to images that are number `first`, `first` + 1, ... of their set.
+    """Applies the operations in order to the images number `first`, `first` + 1, ... of their set.
 
-    What becomes of an image depends on its number, the seed and the view, not on the images it comes with.
+    The result for an image depends on its number, the seed and the view, not on the other images.
     """
     out = np.empty_like(images)
     start = first - first % BLOCK
     for block_start in range(start, first + len(images), BLOCK):
-        # A block that the array holds in part is filled up: an image keeps its place, and so its random numbers.
+        # A block that is only partly in the array is padded: an image keeps its place, and so its random numbers.
         low, high = max(block_start, first), min(block_start + BLOCK, first + len(images))
         inside = slice(low - block_start, high - block_start)
         block = np.zeros((BLOCK, *images.shape[1:]), np.uint8)
@@ -70,14 +70,14 @@ def flip(share: float) -> Operation:
 
 
 def shift_rotate_zoom(shift: float, rotation: float, zoom: float, border: Border = "black") -> Operation:
-    """Moves each image by one affine map around its centre, interpolating linearly.
+    """Transforms each image by one affine map around its centre, with linear interpolation.
 
     Args:
         shift: up to this share of the side, in both directions; without rotation and zoom by whole px, at
             least 1, which leaves the image as sharp as it was.
         rotation: up to this many degrees, either way.
         zoom: a factor from 1 - zoom to 1 + zoom.
-        border: what fills the rim that this uncovers.
+        border: how the uncovered rim is filled.
     """
     mode = BORDERS[border]
     if not (rotation or zoom):
@@ -88,7 +88,7 @@ def shift_rotate_zoom(shift: float, rotation: float, zoom: float, border: Border
         random = _rng(MOVE, key).uniform(-1, 1, (len(images), 4))
         angle, factor = np.deg2rad(rotation) * random[:, 0], 1 + zoom * random[:, 1]
         cosine, sine = factor * np.cos(angle), factor * np.sin(angle)
-        x, y = (width - 1) / 2, (height - 1) / 2  # the centre stays where it is but for the shift
+        x, y = (width - 1) / 2, (height - 1) / 2  # the centre, which only the shift moves
         matrices = np.empty((len(images), 2, 3))
         matrices[:, 0, 0], matrices[:, 0, 1] = cosine, sine
         matrices[:, 1, 0], matrices[:, 1, 1] = -sine, cosine
@@ -105,11 +105,11 @@ def shift_rotate_zoom(shift: float, rotation: float, zoom: float, border: Border
 def _shift_by_whole_pixels(shift: float, border: Border) -> Operation:
     def apply(images: np.ndarray, key: Key) -> np.ndarray:
         count, height, width, _ = images.shape
-        most = [max(1, round(shift * side)) if shift else 0 for side in (height, width)]
-        rims = [(0, 0), *((rim, rim) for rim in most), (0, 0)]
+        largest = [max(1, round(shift * side)) if shift else 0 for side in (height, width)]
+        rims = [(0, 0), *((rim, rim) for rim in largest), (0, 0)]
         padded = np.pad(images, rims, mode=PADDINGS[border])
         windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
-        y, x = (_rng(MOVE, key).random((count, 2)) * (2 * np.array(most) + 1)).astype(int).T
+        y, x = (_rng(MOVE, key).random((count, 2)) * (2 * np.array(largest) + 1)).astype(int).T
         return np.ascontiguousarray(windows[np.arange(count), y, x].transpose(0, 2, 3, 1))
 
     return apply
@@ -127,7 +127,7 @@ def contrast(strength: float) -> Operation:
 
 
 def brightness(strength: float) -> Operation:
-    """Adds up to `strength` times 255 to each image, or takes it away."""
+    """Adds a number from -255 * strength to 255 * strength to each image."""
 
     def apply(images: np.ndarray, key: Key) -> np.ndarray:
         return _to_uint8(images + 255 * strength * _per_image(BRIGHTNESS, key, images))
@@ -148,7 +148,7 @@ def erasing(probability: float, max_area: float) -> Operation:
     """Replaces a rectangle by random values (random erasing, Zhong et al. 2017, arXiv:1708.04896).
 
     Args:
-        probability: of an image to be touched.
+        probability: that an image is changed.
         max_area: of the rectangle, as a share of the image; at least 0.02. Its height is 0.3 to 3.3 times its width.
     """
 

@@ -1,4 +1,4 @@
-"""The picture of what augmentation does: images before and after."""
+"""Draws images before and after augmentation."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ SHOWN_VIEWS, SHOWN_CLASSES = 8, 20
 
 
 def draw_before_after(data: Path, views: Path, labels: np.ndarray, path: Path) -> None:
-    """Writes a picture with a row for each of the first classes of `data`: its first train image, then what became of
-    it in the first of the views (folders `view-*` in `views`). labels: int [n] of the train images."""
+    """Writes a picture with a row for each of the first classes of `data`: its first train image, and the same image in
+    the first views (folders `view-*` in `views`). labels: int [n] of the train images."""
     folders = sorted(views.glob("view-*"))[:SHOWN_VIEWS]
     names = read_classes(data)
     shown = np.unique(labels)[:SHOWN_CLASSES]

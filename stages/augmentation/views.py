@@ -1,4 +1,4 @@
-"""All augmented versions of the train split."""
+"""Writes all augmented versions of the train split."""
 
 import shutil
 import tempfile
@@ -13,7 +13,7 @@ from stages.core.dataset import open_shards, shard_paths
 from stages.running.parallel import ordered_map
 from stages.running.terminal import Progress
 
-SMALL = 2**26  # bytes: written before worker processes would have started
+SMALL = 2**26  # bytes: so few are written before worker processes would have started
 
 
 def write_views(data: Path, output: Path, *, views: int, recipe: Recipe, seed: int, workers: int | None = None) -> None:
@@ -24,7 +24,7 @@ def write_views(data: Path, output: Path, *, views: int, recipe: Recipe, seed: i
     shards = open_shards(data, "train")
     paths = [path.absolute() for path in shard_paths(data, "train")]
     firsts = np.cumsum([0, *map(len, shards)]).tolist()
-    # Shards are moved to their places from here: what is there is complete.
+    # Shards move from here to their places, which hold complete ones only.
     scratch = Path(tempfile.mkdtemp(prefix=".", dir=output)).absolute()
     tasks = [
         ViewShard(str(path), str(scratch), first, view)

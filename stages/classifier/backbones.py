@@ -21,8 +21,8 @@ SMALLEST_INPUT = {"Xception": 71, "InceptionV3": 75, "InceptionResNetV2": 75}  #
 
 @cache
 def backbone_names() -> dict[str, str]:
-    """The functions of keras.applications, by their name in lower case; read from its source, as importing it takes
-    seconds."""
+    """The functions of keras.applications, by their names in lower case; parsed from its source, because importing it
+    takes seconds."""
     spec = find_spec("keras")
     assert spec is not None
     assert spec.origin is not None
@@ -33,17 +33,17 @@ def backbone_names() -> dict[str, str]:
 
 
 def find_backbone(name: str) -> str | None:
-    """The function of keras.applications that `name` means, in any case and with or without the hyphens and underscores
-    of Keras' model names (`efficientnetv2-b0`, `convnext_tiny`); None when there is none."""
+    """The function of keras.applications with this name, in any case and with or without the hyphens and underscores of
+    Keras' model names (`efficientnetv2-b0`, `convnext_tiny`); None when there is none."""
     return backbone_names().get(re.sub(r"[-_]", "", name.lower()))
 
 
 def check_arch(name: object, own: tuple[str, ...]) -> str:
-    """Returns `name` when it is one of `own` or a backbone. Raises ValueError naming those and the nearest ones."""
+    """Returns `name` when it is one of `own` or a backbone. Raises ValueError with `own` and the closest names."""
     if isinstance(name, str) and (name in own or find_backbone(name)):
         return name
     near = difflib.get_close_matches(str(name).lower(), [*own, *backbone_names()], n=3, cutoff=0.5)
-    hint = f"; the nearest are {', '.join(near)}" if near else ""
+    hint = f"; the closest names are {', '.join(near)}" if near else ""
     raise ValueError(f"input should be {', '.join(own)} or a network of keras.applications{hint}")
 
 
@@ -58,8 +58,8 @@ def build_backbone_classifier(
 ):
     """A Keras model from uint8 [n, *shape] to float32 logits [n, classes] around a network of keras.applications.
 
-    Inside, grey images are repeated to three channels, all are resized to `side` px (bilinear; None takes their own or
-    the least that the network takes) and scaled as its weights expect. dtype is the policy it computes in.
+    Inside, grey images are repeated to three channels, all are resized to `side` px (bilinear; None keeps their size
+    unless the network needs more) and scaled as its weights expect. dtype is its dtype policy.
     Raises UserError when the weights cannot be downloaded.
     """
     name = find_backbone(arch)
@@ -75,9 +75,10 @@ def build_backbone_classifier(
         options = {"include_top": False, "input_shape": (side, side, 3)}
         try:
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "`input_shape` is undefined or non-square")  # some sizes have weights
+                # Keras warns where it has no weights of this size and loads those of its default size.
+                warnings.filterwarnings("ignore", "`input_shape` is undefined or non-square")
                 backbone = function(weights=None if weights == "none" else weights, **options)
-        except Exception as error:  # Keras raises no narrower one
+        except Exception as error:  # Keras raises no more specific one
             if not re.search(r"URL fetch failure|file hash does not match", str(error)):
                 raise
             raise UserError(
@@ -88,7 +89,7 @@ def build_backbone_classifier(
             for layer in backbone.layers:
                 if isinstance(layer, layers.BatchNormalization):
                     layer.momentum = 0.9  # with Keras' own 0.99 and 0.999 the statistics lag thousands of steps behind
-        # Inference where the caller says nothing: Keras would not take that for granted in a network within a network.
+        # Inference unless the caller passes `training`: for a nested network Keras has no such default.
         features = layers.GlobalAveragePooling2D(name="features")(backbone(x, training=False))
         return keras.Model(inputs, layers.Dense(classes, dtype="float32", name="logits")(features))
 

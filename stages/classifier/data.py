@@ -1,4 +1,4 @@
-"""What the classifier is trained on."""
+"""The training and validation data of the classifier."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,7 @@ class ClassifierData(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of an image."""
+        """The shape of an image."""
         return self.views[0][0].shape[1:]
 
 

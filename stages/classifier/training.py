@@ -1,4 +1,4 @@
-"""Training the classifier that the params of `cnn` describe: its network, its step, and its epochs up to the best one.
+"""Training the classifier that the params of `cnn` define: its network, its step, and its epochs up to the best one.
 
 `params` are always CnnParams, see stages/train_cnn.py.
 """
@@ -30,7 +30,7 @@ from stages.training.tensorflow import compute_dtype, seed_everything
 
 
 def build_network(params: Any, shape, classes: int, *, dtype: str = "float32", weights: Weights = "none"):
-    """The network for uint8 images [n, *shape]; only a backbone takes `weights`."""
+    """The network for uint8 images [n, *shape]; only backbones use `weights`."""
     if params.arch in SMALLEST_SIDE:
         return build_classifier(params.arch, shape, classes, params.width, dtype, params.depth)
     side = params.backbone_size
@@ -38,7 +38,7 @@ def build_network(params: Any, shape, classes: int, *, dtype: str = "float32", w
 
 
 def build_step(params: Any, shape, labels: np.ndarray, classes: int, per_epoch: int) -> ClassifierStep:
-    """The network in training; labels int [n] of the train images, `per_epoch` steps an epoch."""
+    """The training step of the network; labels int [n] of the train images, `per_epoch` steps per epoch."""
     dtype = compute_dtype(params.precision, scales_loss=distribution.replicas() == 1)
     model = build_network(params, shape, classes, dtype=dtype, weights=params.weights)
     build: Any = ClassifierStep
@@ -71,14 +71,14 @@ def validation_scores(network, images: Images, labels: np.ndarray) -> dict[str, 
 
 
 class ClassifierTraining:
-    """One training, which adds each epoch to `history`. To be built inside distribution.joined.
+    """One training, which adds each epoch to `history`. Build it inside distribution.joined.
 
-    Raises UserError when several replicas are asked to train in float16.
+    Raises UserError for float16 on several replicas.
     """
 
     def __init__(self, params: Any, data: ClassifierData, history: History):
         if params.precision == "float16" and distribution.replicas() > 1:
-            raise UserError("cnn.precision float16 scales its loss, which one GPU alone can do: set it to auto")
+            raise UserError("cnn.precision float16 scales the loss, which works on one GPU only: set it to auto")
         self.params, self.data, self.history = params, data, history
         self.batch_size = min(params.batch_size, len(data.labels))
         self.per_epoch = steps_per_epoch(data.views[0], self.batch_size)
@@ -88,7 +88,7 @@ class ClassifierTraining:
 
     def epochs(self, checkpoint: Checkpoint) -> Iterator[tuple[int, dict[str, float]]]:
         """Trains, and yields the number of each epoch (1, 2, ...) with the means of its metrics and the scores of the
-        averaged network on the validation images. Ends early when these did not get better for `patience` epochs."""
+        averaged network on the validation images. Stops early when `val_nll` did not improve for `patience` epochs."""
         params, data = self.params, self.data
         for report in train(
             self.step,
@@ -111,7 +111,7 @@ class ClassifierTraining:
                 return
 
     def result(self) -> tuple[Any, dict[str, float]]:
-        """The network of the best epoch, in float32 and averaged over the views of test images, and its metrics."""
+        """The network of the best epoch, in float32 and with averaging over `test_views`, and its metrics."""
         network = self.step.averaged.network
         network.set_weights(self.history.best_weights)
         network = copy_in_float32(network, lambda: build_network(self.params, self.data.shape, self.data.classes))

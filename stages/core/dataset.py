@@ -1,4 +1,4 @@
-"""The data set as the stages hand it on: a folder of uint8 shards, a manifest and the class names.
+"""The data set that stages pass to each other: a folder of uint8 shards, a manifest and the class names.
 
 train-00000.npy   uint8 [n, height, width, channels], likewise val-*, test-*; loaded without pickles
 manifest.parquet  one row per image, see SCHEMA; the k-th accepted row of a split is the k-th image of its shards
@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from stages.running.terminal import UserError
 
 SPLITS = ("train", "val", "test")
-PIECE = 4096  # images in memory at a time
-ROWS_AT_A_TIME, BUFFER = 2**16, 2**20  # of the manifest; bytes read ahead in each of its columns
+IMAGES_AT_A_TIME = 4096  # in memory
+ROWS_AT_A_TIME, READ_AHEAD = 2**16, 2**20  # of the manifest, in memory; bytes of each of its columns
 
 SCHEMA = pa.schema(
     [
@@ -35,17 +35,17 @@ SCHEMA = pa.schema(
         ("mode", pa.string()),  # of the original, in Pillow's terms: L, RGB, P, I;16, ...
         ("mean", pa.float32()),  # of the image as stored, 0 to 255
         ("std", pa.float32()),
-        ("reason", pa.string()),  # why it was left out; null when it was not
+        ("reason", pa.string()),  # why the image was left out; null when it is accepted
     ]
 )
 
 
 class ShardWriter:
-    """Appends images [n, height, width, channels] of one split to files of about `shard_mib` MiB each, as they come."""
+    """Appends images [n, height, width, channels] of one split to a series of files of about `shard_mib` MiB each."""
 
     def __init__(self, folder: Path, split: str, shard_mib: float):
         self.folder, self.split, self.shard_mib = folder, split, shard_mib
-        self.shards = self.pending = 0  # complete ones; images in the one that is not
+        self.shards = self.pending = 0  # complete shards; images in the incomplete one
         self._file: BinaryIO | None = None
         self._shape: tuple[int, ...] = ()  # of an image
 
@@ -66,12 +66,12 @@ class ShardWriter:
                 self.close()
 
     def _write_header(self, file: BinaryIO) -> None:
-        """That of np.save, which leaves room for the number of images to grow."""
+        """Writes the header as np.save does, which leaves room for the number of images to grow."""
         header = {"descr": "|u1", "fortran_order": False, "shape": (self.pending, *self._shape)}
         np.lib.format.write_array_header_1_0(file, header)
 
     def close(self) -> None:
-        """Completes the shard that is being written, if there is one."""
+        """Completes the shard in progress, if there is one."""
         file, self._file = self._file, None
         if file is None:
             return
@@ -83,12 +83,12 @@ class ShardWriter:
 
 
 def shard_paths(folder: str | Path, split: str) -> list[Path]:
-    """The shards of a split in order; an empty list when it has no images."""
+    """The shards of a split, in order; an empty list when it has no images."""
     return sorted(Path(folder).glob(f"{split}-[0-9]*.npy"))
 
 
 def require(*paths: str | Path) -> None:
-    """Raises UserError when a file or folder that an earlier stage makes is not there."""
+    """Raises UserError when a file or folder that an earlier stage writes is missing."""
     for path in paths:
         if not Path(path).exists():
             raise UserError(f"{path} not found: run `dvc repro`, which runs the stage that makes it")
@@ -105,23 +105,23 @@ def open_shards(folder: str | Path, split: str) -> list[np.ndarray]:
 
 
 def pick(shards: Sequence[np.ndarray], positions: Sequence[int] | np.ndarray) -> np.ndarray:
-    """The images [k, height, width, channels] at these positions of the shards put end to end, in the given order."""
+    """The images [k, height, width, channels] at these positions of the concatenated shards, in the given order."""
     positions = np.asarray(positions, np.int64)
     starts = np.cumsum([0, *(len(shard) for shard in shards)])
     if len(positions) and not 0 <= positions.min() <= positions.max() < starts[-1]:
-        raise IndexError(f"positions {positions.min()} to {positions.max()} of {starts[-1]} images")
-    which = np.searchsorted(starts, positions, side="right") - 1
+        raise IndexError(f"positions are {positions.min()} to {positions.max()}, expected 0 to {starts[-1] - 1}")
+    shard_of = np.searchsorted(starts, positions, side="right") - 1
     images = np.empty((len(positions), *shards[0].shape[1:]), shards[0].dtype)
-    for shard in np.unique(which):
-        here = which == shard
-        images[here] = shards[shard][positions[here] - starts[shard]]
+    for shard in np.unique(shard_of):
+        chosen = shard_of == shard
+        images[chosen] = shards[shard][positions[chosen] - starts[shard]]
     return images
 
 
 class Images:
-    """The images of a split as one array that stays on the disk: `images[positions]` and `through` read what they need.
+    """The images of a split as one array that stays on disk: `images[positions]` and `through` read what they need.
 
-    shape: of all, as that of an array [n, height, width, channels].
+    shape: that of the array, (n, height, width, channels).
     """
 
     def __init__(self, folder: str | Path, split: str):
@@ -139,11 +139,11 @@ class Images:
         return pick(self.shards, positions)
 
     def through(self, network: Callable[[np.ndarray], Sequence[np.ndarray]], every: int = 1) -> list[np.ndarray]:
-        """The arrays [n, ...] that `network` returns for each image, or every so many, as if it were given all of them
-        at once: its batches are the same when their size divides PIECE."""
-        starts = range(0, len(self), PIECE * every)
-        found = [network(self._between(start, start + PIECE * every)[::every]) for start in starts]
-        return [np.concatenate(arrays) for arrays in zip(*found, strict=True)]
+        """The arrays [n, ...] that `network` returns for all images, or for one in `every`, as from a single call with
+        all of them: its batches are the same when their size divides IMAGES_AT_A_TIME."""
+        step = IMAGES_AT_A_TIME * every
+        outputs = [network(self._between(start, start + step)[::every]) for start in range(0, len(self), step)]
+        return [np.concatenate(arrays) for arrays in zip(*outputs, strict=True)]
 
     def predict(self, network) -> np.ndarray:
         """The output [n, ...] of a Keras network for all images."""
@@ -166,7 +166,8 @@ def read_images(folder: str | Path, split: str) -> np.ndarray:
 def read_labels(folder: str | Path, split: str) -> np.ndarray:
     """int32 [n], in the order of the split's shards."""
     require(Path(folder) / "manifest.parquet")
-    manifest, parts = pq.ParquetFile(Path(folder) / "manifest.parquet", buffer_size=BUFFER), [np.empty(0, np.int32)]
+    manifest = pq.ParquetFile(Path(folder) / "manifest.parquet", buffer_size=READ_AHEAD)
+    parts = [np.empty(0, np.int32)]
     for rows in manifest.iter_batches(ROWS_AT_A_TIME, columns=["split", "label", "reason"]):
         kept = pc.and_(pc.equal(rows["split"], split), pc.is_null(rows["reason"]))
         parts.append(rows["label"].filter(kept).to_numpy(zero_copy_only=False).astype(np.int32))
@@ -198,7 +199,7 @@ def read_classes(folder: str | Path) -> list[str]:
 
 
 def check_side(folder: str | Path, network: str, smallest: int) -> None:
-    """Raises UserError when the images are smaller than `smallest` px, which `network` (as in params.yaml) needs."""
+    """Raises UserError when the images are smaller than `smallest` px, the least for `network` (as in params.yaml)."""
     side = open_shards(folder, "train")[0].shape[1]
     if side < smallest:
         raise UserError(
@@ -208,8 +209,8 @@ def check_side(folder: str | Path, network: str, smallest: int) -> None:
 
 
 def digest(folder: str | Path, sha256: Callable[[Path], str] | None = None) -> str:
-    """sha256 over the names and bytes of all files in `folder`: equal data, equal digest. `sha256` gives that of a
-    file where it is known already."""
+    """sha256 over the names and bytes of all files below `folder`: equal data, equal digest. `sha256` returns the hash
+    of a file where it is known already."""
     total = hashlib.sha256()
     for path in files_below(folder):
         content = sha256(path) if sha256 else file_digest(path)
@@ -218,7 +219,7 @@ def digest(folder: str | Path, sha256: Callable[[Path], str] | None = None) -> s
 
 
 def files_below(folder: str | Path) -> list[Path]:
-    """All files in `folder` and the folders in it, in order."""
+    """All files below `folder`, sorted."""
     return sorted(path for path in Path(folder).rglob("*") if path.is_file())
 
 

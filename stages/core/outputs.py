@@ -1,4 +1,4 @@
-"""What stages write: folders that appear whole or not at all, metrics and tables that diff well."""
+"""Writes the outputs of stages: folders that appear whole or not at all, and metrics and tables that diff well."""
 
 import csv
 import errno
@@ -12,29 +12,28 @@ from typing import Any
 
 from stages.running.terminal import UserError
 
-# Names from data end up in web pages: DVC's plots and the Data Docs escape some texts and not others, and fill in what
-# stands behind a dollar sign. Look-alikes are safe.
+# Names from data end up in web pages. DVC's plots and the Data Docs escape some texts and not others, and substitute
+# names after a dollar sign. Look-alikes are safe.
 LOOK_ALIKES = str.maketrans({"<": "\u2039", ">": "\u203a", "&": "\uff06", '"': "\u201d", "'": "\u2019", "$": "\uff04"})
-# What numpy and HDF5 say in errors of their own.
-FULL = re.compile(r"\d+ requested and \d+ written|errno = (28|122)\b|No space left on device|Disk quota exceeded")
+# How numpy and HDF5 report a full disk or quota, in errors without an errno.
+DISK_FULL = re.compile(r"\d+ requested and \d+ written|errno = (28|122)\b|No space left on device|Disk quota exceeded")
 
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Yields an empty folder beside `path`; when the block ends without an error it takes the place of `path`.
+    """Yields an empty folder next to `path`, which replaces `path` when the block ends without an error.
 
-    On an error the half-written folder is removed and whatever stood at `path` is left as it was. Raises UserError when
-    there was no space for it.
+    On an error the half-written folder is removed and `path` is left as it was. Raises UserError when the disk is full.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
     replaced = path.with_name(f".{path.name}.replaced.partial")
-    _recover(path, partial, replaced)  # what a killed run left
+    _recover(path, partial, replaced)  # after a killed run
     partial.mkdir(parents=True)
     try:
         yield partial
         if path.exists():
-            path.rename(replaced)  # to delete it in place would leave half of it when killed
+            path.rename(replaced)  # a kill while it is deleted in place would leave half of it
         partial.rename(path)
         shutil.rmtree(replaced, ignore_errors=True)
     except BaseException as error:
@@ -42,26 +41,26 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         if is_disk_full(error):
             free = shutil.disk_usage(path.parent).free / 2**20
             raise UserError(
-                f"no space left to write {path} ({free:,.1f} MiB are free without it): make room and run it again; "
-                "what earlier runs wrote is as it was"
+                f"no space left to write {path} ({free:,.1f} MiB are free without it): free some and run it again; "
+                "the outputs of earlier runs are unchanged"
             ) from error
         raise
 
 
 def _recover(path: Path, partial: Path, replaced: Path) -> None:
-    """Puts back what stood at `path` if it was moved away and nothing took its place, and clears the rest."""
+    """Moves `replaced` back to `path` when nothing took its place, and removes both leftovers."""
     if replaced.exists() and not path.exists():
         replaced.rename(path)
-    for left in (partial, replaced):
-        shutil.rmtree(left, ignore_errors=True)
+    for leftover in (partial, replaced):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Whether this error, or one that it followed, is that of a full disk or an exhausted quota."""
+    """Whether this error, or one that led to it, reports a full disk or an exhausted quota."""
     while error and not isinstance(error, UserError):
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
-        if isinstance(error, Exception) and FULL.search(str(error)):
+        if isinstance(error, Exception) and DISK_FULL.search(str(error)):
             return True
         error = error.__cause__ or error.__context__
     return False
@@ -74,10 +73,10 @@ def write_metrics(path: Path, metrics: Mapping[str, Mapping[str, float]]) -> Non
 
 
 def write_table(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
-    """Writes rows with the same keys as CSV with a header. DVC puts it into the script of a web page: what could end
-    that script is replaced by a look-alike.
+    """Writes rows with the same keys as CSV with a header. DVC puts the table into the script of a web page: a `<`,
+    which could end that script, is replaced by a look-alike.
 
-    columns: the keys, for rows that come one by one, and for a table that may be without rows.
+    columns: the keys, required for an iterator of rows and for a table that may be empty.
     """
     if columns is None:
         rows = list(rows)

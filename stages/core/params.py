@@ -7,13 +7,13 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
-from stages.running.moved_params import left_behind, place_of
+from stages.running.moved_params import name_elsewhere, params_to_move
 from stages.running.terminal import UserError
 
-SHOWN = 10  # problems that an error names
-BRIEF = reprlib.Repr()  # a value may be a million characters, or lists within lists without end
-BRIEF.maxstring = BRIEF.maxother = BRIEF.maxlong = 80
-BRIEF.maxlevel = 2
+MAX_PROBLEMS = 10  # that one error names
+SHORT_REPR = reprlib.Repr()  # a value may have a million characters, or be nested without end
+SHORT_REPR.maxstring = SHORT_REPR.maxother = SHORT_REPR.maxlong = 80
+SHORT_REPR.maxlevel = 2
 
 
 class Params(BaseModel):
@@ -23,7 +23,7 @@ class Params(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+    def _rejects_booleans(cls, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
             raise ValueError("expected a number or text, got true/false")
         return value
@@ -46,43 +46,43 @@ def load_params(model: type[P], section: str, path: str | Path = "params.yaml") 
         raise UserError(f"{path} not found: run from the root of the project, where dvc.yaml is") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or no date of the calendar
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or an impossible date
         text = " ".join(str(error).split()).encode("ascii", "backslashreplace").decode()
         raise UserError(f"{path} is not valid YAML: {text[:300]}") from None
-    if isinstance(document, dict) and (moved := left_behind(document, section)):
-        shown = ", ".join(f"`{old}` is now `{new}`" for old, new in list(moved.items())[:SHOWN])
-        more = f" and {len(moved) - SHOWN} more" if len(moved) > SHOWN else ""
-        raise UserError(f"{path}: {shown}{more}: move them, or run `python -m ops upgrade`, which does")
+    if isinstance(document, dict) and (moved := params_to_move(document, section)):
+        shown = ", ".join(f"`{old}` is now `{new}`" for old, new in list(moved.items())[:MAX_PROBLEMS])
+        more = f" and {len(moved) - MAX_PROBLEMS} more" if len(moved) > MAX_PROBLEMS else ""
+        raise UserError(f"{path}: {shown}{more}: move them, or run `uv run visionloop upgrade`")
     if not isinstance(document, dict) or not isinstance(document.get(section), dict):
-        raise UserError(f"{path} has no section `{section}:` with keys below it; see the README, Params")
+        raise UserError(f"{path} has no section `{section}:` with keys below it; see docs/params.md")
     try:
         return model.model_validate(document[section])
     except ValidationError as error:
         problems = error.errors(include_url=False)
-        sentences = [_sentence(model, section, problem) for problem in problems[:SHOWN]]
-        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        sentences = [_sentence(model, section, problem) for problem in problems[:MAX_PROBLEMS]]
+        more = f"; and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
         raise UserError(f"{path}: " + "; ".join(sentences) + more) from None
 
 
 def _sentence(model: type[Params], section: str, problem: Any) -> str:
     parts = [str(part) for part in problem["loc"] if not str(part).startswith("function-")]
-    # A key is quoted where it does not read well.
-    key = ".".join([section, *(part if part.isprintable() and len(part) <= 80 else _brief(part) for part in parts)])
+    # An unprintable or very long key is quoted.
+    key = ".".join([section, *(part if part.isprintable() and len(part) <= 80 else _quoted(part) for part in parts)])
     if problem["type"] == "extra_forbidden":
-        if elsewhere := place_of(section, parts[-1]):
-            return f"`{key}` is not a param: it is `{elsewhere}`"
+        if elsewhere := name_elsewhere(section, parts[-1]):
+            return f"`{key}` is not a param: use `{elsewhere}`"
         return f"`{key}` is not a param; `{section}` takes {', '.join(model.model_fields)}"
     if problem["type"] == "missing":
         return f"`{key}` is missing"
     if not problem["loc"]:  # a check across several keys: its message names them
         return f"`{section}`: {problem['msg'].removeprefix('Value error, ')}"
-    return f"`{key}` is {_brief(problem['input'])}: {_lower_first(problem['msg'].removeprefix('Value error, '))}"
+    return f"`{key}` is {_quoted(problem['input'])}: {_lower_first(problem['msg'].removeprefix('Value error, '))}"
 
 
-def _brief(value: Any) -> str:
+def _quoted(value: Any) -> str:
     try:
-        return BRIEF.repr(value)
-    except ValueError:  # Python refuses to write out a number of more than 4300 digits
+        return SHORT_REPR.repr(value)
+    except ValueError:  # Python refuses to convert a number of more than 4300 digits
         return "a number with thousands of digits"
 
 

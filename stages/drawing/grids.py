@@ -1,4 +1,4 @@
-"""Grids of images with class names, as PNG files whose bytes depend on nothing but what is shown."""
+"""Grids of images with class names, as PNG files whose bytes depend only on what they show."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -15,7 +15,7 @@ GAP = 4  # px between tiles
 
 
 def image_grid(images: np.ndarray, path: str | Path, columns: int, **options: Any) -> None:
-    """Writes the picture that `grid_picture` makes."""
+    """Writes the picture that `grid_picture` returns."""
     grid_picture(images, columns, **options).save(path, "PNG", optimize=True)
 
 
@@ -30,10 +30,10 @@ def grid_picture(
     tile: int = 56,
     font_size: int = 14,
 ) -> Image.Image:
-    """Shows uint8 images [n, h, w, 1 or 3] in reading order, `columns` to a row.
+    """Draws uint8 images [n, h, w, 1 or 3] in reading order, `columns` to a row.
 
     Small images are enlarged by a whole number to about `tile` px, large ones reduced to it. `row_labels` stand to the
-    left, `column_labels` above, `captions` below each image, and are cut when they are too long for their place.
+    left, `column_labels` above, `captions` below each image; texts that are too long are cut.
     """
     count, height, width, channels = images.shape
     scale = max(1, tile // max(height, width))
@@ -47,15 +47,15 @@ def grid_picture(
     cell = shown[0] + GAP, shown[1] + GAP + (line if captions else 0)
     left = GAP + (min(220, max(_width(font, printable(text)) for text in row_labels)) + GAP if row_labels else 0)
     top = GAP + (line + 4 if title else 0) + (line if column_labels else 0)
-    room = max(left + columns * cell[0], GAP * 2 + _width(font, printable(title)))
-    canvas = Image.new("RGB", (room, top + rows * cell[1]), PAPER)
+    total = max(left + columns * cell[0], GAP * 2 + _width(font, printable(title)))
+    canvas = Image.new("RGB", (total, top + rows * cell[1]), PAPER)
     draw = ImageDraw.Draw(canvas)
 
     def write(x: float, y: float, text: str, space: int, anchor: str) -> None:
         draw.text((x, y), _cut(font, printable(text), space), INK, font, anchor)
 
     if title:
-        write(GAP, GAP + line / 2, title, room - 2 * GAP, "lm")
+        write(GAP, GAP + line / 2, title, total - 2 * GAP, "lm")
     for index, pixels in enumerate(images):
         row, column = divmod(index, columns)
         x, y = left + column * cell[0], top + row * cell[1]
@@ -73,7 +73,7 @@ def grid_picture(
 
 
 def load_font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans of `size` px, which matplotlib brings along, without the time it takes to import it."""
+    """DejaVu Sans of `size` px, from the files of matplotlib, which takes long to import."""
     package = find_spec("matplotlib")
     assert package is not None
     assert package.origin is not None

@@ -1,4 +1,4 @@
-"""Plots, as PNG files whose bytes depend on nothing but what they show."""
+"""Plots, as PNG files whose bytes depend only on what they show."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,12 +33,12 @@ def learning_curves(
 
 
 def confusion_picture(matrix: np.ndarray, classes: Sequence[str], path: Path) -> None:
-    """Rows are labels and add up to 100%; counts stand in the cells of up to 20 classes."""
+    """Rows are labels and add up to 100%; the cells show counts when there are up to 20 classes."""
     from matplotlib.ticker import PercentFormatter
 
     count = len(classes)
     names = [short_name(name) for name in classes]
-    longest = 0.07 * max(map(len, names))  # in
+    longest = 0.07 * max(map(len, names))  # inches
     side = min(12.0, 1.8 + 0.42 * count + longest)
     step = max(1, count // 50)
     upright = longest > step * (side - 1.2 - longest) / count  # the width of a cell
@@ -60,10 +60,10 @@ def confusion_picture(matrix: np.ndarray, classes: Sequence[str], path: Path) ->
 def draw_confusion(
     axis: Any, matrix: np.ndarray, names: Sequence[str], *, step: int, upright: bool, counts: bool, fontsize: float = 8
 ) -> Any:
-    """Draws int [classes, classes], rows are labels, as shares of its rows; returns what a colour bar is made for.
+    """Draws int [classes, classes], rows are labels, as shares of its rows; returns the image, for a colour bar.
 
-    step: between the classes whose names are drawn. upright: whether those below the columns are turned. counts:
-    whether they stand in the cells. fontsize: of the names.
+    step: between the classes whose names are drawn. upright: whether the names below the columns are rotated. counts:
+    whether the cells show counts. fontsize: of the names.
     """
     from matplotlib.colors import PowerNorm
 
@@ -83,11 +83,11 @@ def draw_confusion(
 
 
 def reliability_picture(confidence: np.ndarray, share: np.ndarray, count: np.ndarray, error: float, path: Path) -> None:
-    """Accuracy against confidence per bin, and how many images are in each; arrays as calibration_bins gives them."""
-    full = count > 0
+    """Accuracy against confidence per bin, and the number of images in each; arrays as from calibration_bins."""
+    used = count > 0
     with panel_axes(2, path) as (axis, below):
         axis.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfectly calibrated")
-        axis.plot(confidence[full], share[full], marker="o", markersize=4, color=COLOURS[0], label="this classifier")
+        axis.plot(confidence[used], share[used], marker="o", markersize=4, color=COLOURS[0], label="this classifier")
         axis.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
         axis.set_title(f"calibration, expected error {error:.3f}", fontsize=10)
         axis.legend(fontsize=8)
@@ -123,13 +123,13 @@ def saved_figure(width: float, height: float, path: Path, dpi: float = DPI) -> I
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(), warnings.catch_warnings():
-        matplotlib.rcdefaults()  # the user's own style must not get into the bytes, nor may the version below
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands in for it
+        matplotlib.rcdefaults()  # the user's style must not affect the bytes, nor may the version, see `metadata`
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box is drawn instead
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
         figure.savefig(path, dpi=dpi, metadata={"Software": None})
 
 
 def short_name(name: str, length: int = 24) -> str:
-    """A name from data as it can be drawn: printable, and at most `length` characters long."""
+    """A name from data in a form to draw: printable, and at most `length` characters long."""
     return shortened_in_the_middle(printable(name), length)

@@ -1,13 +1,13 @@
-"""Texts from data (names of classes, files and params) as they can be shown: printable, and not too long."""
+"""Makes texts from data (names of classes, files and params) fit to show: printable, and not too long."""
 
 
 def printable(text: str) -> str:
-    """`text` with a replacement character for each one that cannot be seen or turns the direction of writing round."""
+    """`text` with a replacement character for each one that is invisible or changes the direction of writing."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def shortened(text: str, length: int) -> str:
-    """At most `length` characters of `text`: its beginning, and an ellipsis where the rest is left out."""
+    """At most `length` characters of `text`: its beginning, and an ellipsis in place of the rest."""
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 

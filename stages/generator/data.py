@@ -1,4 +1,4 @@
-"""What the generator is trained on."""
+"""The training and validation data of the generator."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,7 @@ class GeneratorData(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of an image."""
+        """The shape of an image."""
         return self.shards[0].shape[1:]
 
 

@@ -1,6 +1,6 @@
 """How far generated images are from real ones, as a function of their features float64 [n, d] in the reference space.
 
-Figures of two reference spaces cannot be compared.
+Distances in different reference spaces are not comparable.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     """Squared Frechet distance of the Gaussians fitted to the features (Heusel et al. 2017); 0 for equal sets.
 
-    It is biased upwards for small samples: compare sets of equal size, and with the distance of two real sets.
+    It is biased upwards for small samples: compare sets of equal size, and also with the distance of two real sets.
     """
     mean_a, mean_b = a.mean(axis=0), b.mean(axis=0)
     covariance_a, covariance_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)

@@ -2,7 +2,7 @@
 
 Each takes `real` and `fake`, float32 [n], and returns one scalar. `relativistic` pairs the i-th real image with the
 i-th generated one, which must share their label. `wgan` and `wgan-gp` estimate a distance only while the discriminator,
-a critic there, is smooth: weight clipping or a gradient penalty sees to that.
+a critic there, is smooth, which weight clipping or a gradient penalty ensures.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def discriminator_loss(loss: Loss, real, fake, real_label: float = 1.0):
     hinge          max(0, 1 - real) + max(0, 1 + fake)            (Lim & Ye 2017; Miyato et al. 2018)
     relativistic   softplus(fake - real)                          (Jolicoeur-Martineau 2019; Huang et al. 2024)
 
-    real_label: what bce and lsgan aim at on real images; below 1, one-sided label smoothing (Salimans et al. 2016).
+    real_label: the target of bce and lsgan for real images; below 1, one-sided label smoothing (Salimans et al. 2016).
     """
     softplus, mean = keras.ops.softplus, tf.reduce_mean
     if loss == "bce":
@@ -55,7 +55,8 @@ def generator_loss(loss: Loss, real, fake):
 
 
 def share_seen_as_real(loss: Loss, real, fake):
-    """Share of the real images that the discriminator takes for real: above 0, for lsgan above 1/2, and for the losses
-    whose logits have no zero point above the generated image beside it. Near 1 it knows the train images by heart."""
-    border = {"bce": 0.0, "hinge": 0.0, "lsgan": 0.5}.get(loss, fake)
-    return tf.reduce_mean(tf.cast(real > border, tf.float32))
+    """Share of the real images that the discriminator classifies as real: those with a logit above 0, for lsgan above
+    1/2, and for the losses whose logits have no zero point above the logit of the paired generated image. Near 1 the
+    discriminator has memorised the train images."""
+    threshold = {"bce": 0.0, "hinge": 0.0, "lsgan": 0.5}.get(loss, fake)
+    return tf.reduce_mean(tf.cast(real > threshold, tf.float32))

@@ -1,7 +1,7 @@
-"""Generators and discriminators; the generators of built-in layers only, so that a saved one loads with Keras alone.
+"""Generators and discriminators. Generators use built-in layers only, so that Keras loads them without this project.
 
-A generator takes latents float32 [n, latent_dim] and labels int32 [n] and gives images float32 [n, height, width,
-channels] in -1..1; a discriminator takes images and labels and gives logits float32 [n].
+A generator takes latents float32 [n, latent_dim] and labels int32 [n] and returns images float32 [n, height, width,
+channels] in -1..1; a discriminator takes images and labels and returns logits float32 [n].
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from stages.training.distribution import average
+from stages.training.distribution import average_over_replicas
 from stages.training.tensorflow import compute_in, keras, tf
 
 Arch = Literal["conv", "dcgan", "article"]
@@ -27,7 +27,7 @@ def build_generator(
     conditional: bool,
     dtype="float32",
 ):
-    """`conditional` False ignores the labels. dtype is the policy it computes in."""
+    """`conditional` False ignores the labels. dtype is its dtype policy."""
     with compute_in(dtype):
         latents = keras.Input([latent_dim], name="latents")
         labels = keras.Input([], dtype="int32", name="labels")
@@ -48,19 +48,19 @@ def build_discriminator(
     spectral_norm: bool = False,
     minibatch_std: bool = False,
 ):
-    """`conditional` False ignores the labels. dtype is the policy it computes in.
+    """`conditional` False ignores the labels. dtype is its dtype policy.
 
-    batch_norm: whether dcgan has it; the others never do, nor has any network with spectral_norm, which bounds each
-    layer's gain (Miyato et al. 2018). minibatch_std tells the last layers how much the images of a batch differ (Karras
-    et al. 2018), so that a generator that repeats itself is found out. The layer named "features" is the last but one;
-    in conv and dcgan, "match" is what the class adds to the logits.
+    batch_norm: whether dcgan uses it; the others never do, nor does any network with spectral_norm, which bounds each
+    layer's gain (Miyato et al. 2018). minibatch_std gives the last layers the deviation within the batch (Karras et al.
+    2018), so that the discriminator detects a generator that repeats itself. The layer named "features" is the last but
+    one; in conv and dcgan, the layer "match" returns the contribution of the class to the logits.
     """
     linear = _spectrally_normalised if spectral_norm else lambda layer: layer
-    describe_batch = _append_batch_deviation if minibatch_std else lambda x: x
+    append_deviation = _append_batch_deviation if minibatch_std else lambda x: x
     with compute_in(dtype):
         images = keras.Input(shape, name="images")
         labels = keras.Input([], dtype="int32", name="labels")
-        inputs = images, labels if conditional else None, classes, width, linear, describe_batch
+        inputs = images, labels if conditional else None, classes, width, linear, append_deviation
         if arch == "dcgan":
             logits = _strided_discriminator(*inputs, batch_norm and not spectral_norm)
         else:
@@ -89,14 +89,14 @@ def _conv_generator(latents, labels, shape, classes, width):
     x = normalise(layers.Reshape([side, side, channels])(x))
     for _ in range(doublings - 1):
         x = normalise(_depth_to_space(convolve(x, 4 * width)))
-        # A bias would be taken away by the norm; its gradient is rounding noise, by which Adam would let it wander.
+        # The norm would cancel a bias, whose gradient would be rounding noise, so that it would drift under Adam.
         x = normalise(convolve(x, width, use_bias=False))
     x = layers.LeakyReLU(0.2)(_depth_to_space(convolve(x, 4 * max(8, width // 6))))
     x = convolve(x, shape[2], 5, kernel_initializer="lecun_normal")
     return _crop(layers.Activation("tanh", dtype="float32")(x), shape[0])
 
 
-def _conv_discriminator(images, labels, classes, width, linear, describe_batch):
+def _conv_discriminator(images, labels, classes, width, linear, append_deviation):
     """Space to depth, then three convolutions without any norm, and on the flattened map a linear head with class
     projection (Miyato & Koyama 2018)."""
     layers = keras.layers
@@ -111,15 +111,15 @@ def _conv_discriminator(images, labels, classes, width, linear, describe_batch):
     if images.shape[1] > 40:
         x = convolve(x, width, 4, 2)
     x = convolve(x, 2 * width, 4, 2)
-    x = convolve(describe_batch(x), 2 * width)
-    # Divided by the root of the map's size, so that a step of the weights moves the logits as far at any size.
+    x = convolve(append_deviation(x), 2 * width)
+    # Divided by the root of the map's area, so that a weight update changes the logits equally at any size.
     features = layers.Rescaling(1 / x.shape[1], dtype="float32", name="features")(layers.Flatten(dtype="float32")(x))
     return _project(features, labels, classes, linear)
 
 
 def _transposed_generator(latents, labels, shape, classes, width):
-    """The generator of Radford et al. 2015: dense to a map of 4 to 7 px with most filters, then transposed convolutions
-    that double the side and halve the filters, down to `width` before the last; the labels as in conv."""
+    """The generator of Radford et al. 2015: dense to a map of 4 to 7 px with the most filters, then transposed
+    convolutions that double the side and halve the filters, down to `width` before the last; the labels as in conv."""
     layers, normal = keras.layers, keras.initializers.RandomNormal
     doublings = _doublings(shape[0])
     side, filters = math.ceil(shape[0] / 2**doublings), width * 2 ** (doublings - 1)
@@ -134,7 +134,7 @@ def _transposed_generator(latents, labels, shape, classes, width):
     return _crop(layers.Activation("tanh", dtype="float32")(x), shape[0])
 
 
-def _strided_discriminator(images, labels, classes, width, linear, describe_batch, batch_norm):
+def _strided_discriminator(images, labels, classes, width, linear, append_deviation, batch_norm):
     """The mirror image of _transposed_generator: strided convolutions, with batch norm after all but the first (Radford
     et al. 2015), and on the flattened map the head of conv."""
     layers, normal = keras.layers, keras.initializers.RandomNormal
@@ -144,12 +144,12 @@ def _strided_discriminator(images, labels, classes, width, linear, describe_batc
         x = linear(layers.Conv2D(filters, 5, 2, padding="same", kernel_initializer=normal(0, 0.02)))(x)
         x = layers.BatchNormalization(momentum=0.98)(x) if batch_norm and step > 0 else x
         x = layers.LeakyReLU(0.2)(x)
-    features = layers.Flatten(dtype="float32", name="features")(describe_batch(x))
+    features = layers.Flatten(dtype="float32", name="features")(append_deviation(x))
     return _project(features, labels, classes, linear, kernel_initializer=normal(0, 0.02))
 
 
 def _project(features, labels, classes, linear, **options):
-    """Logits float32 [n] of features float32 [n, d]: a linear layer, and the product with a vector per class."""
+    """Logits float32 [n] of features float32 [n, d]: a linear layer plus the product with a vector per class."""
     layers = keras.layers
     logits = linear(layers.Dense(1, dtype="float32", **options))(features)
     if labels is not None:
@@ -174,14 +174,14 @@ def _dense_generator(latents, labels, shape, classes, width):
     return layers.Activation("tanh", dtype="float32")(x)
 
 
-def _dense_discriminator(images, labels, classes, width, linear, describe_batch):
+def _dense_discriminator(images, labels, classes, width, linear, append_deviation):
     layers = keras.layers
     x = layers.Flatten()(images)
     if labels is not None:
         x = layers.Concatenate()([x, layers.Embedding(classes, 32)(labels)])
     for units in (width * 512 // 48, width * 256 // 48):
         x = layers.Dropout(0.3)(layers.LeakyReLU(0.2)(linear(layers.Dense(units))(x)))
-    features = layers.Identity(dtype="float32", name="features")(describe_batch(x))
+    features = layers.Identity(dtype="float32", name="features")(append_deviation(x))
     return layers.Reshape([], dtype="float32")(linear(layers.Dense(1, dtype="float32"))(features))
 
 
@@ -192,13 +192,14 @@ def _spectrally_normalised(layer):
 
 
 def _append_batch_deviation(x):
-    """[n, ..., c] -> [n, ..., c + 1]: the standard deviation over the batch, averaged over all places and filters, as
-    one more filter."""
+    """[n, ..., c] -> [n, ..., c + 1]: the standard deviation over the batch, averaged over all positions and filters,
+    as an additional filter."""
 
     def append(x):
         values = tf.cast(x, tf.float32)
-        variance = average(tf.reduce_mean((values - average(tf.reduce_mean(values, axis=0))) ** 2, axis=0))
-        # The root has no gradient at 0, where images that are equal would put it.
+        mean = average_over_replicas(tf.reduce_mean(values, axis=0))
+        variance = average_over_replicas(tf.reduce_mean((values - mean) ** 2, axis=0))
+        # The root has no gradient at 0, its value for equal images.
         deviation = tf.reduce_mean(tf.sqrt(variance + 1e-8))
         return tf.concat([x, tf.zeros_like(x[..., :1]) + tf.cast(deviation, x.dtype)], -1)
 
@@ -206,7 +207,7 @@ def _append_batch_deviation(x):
 
 
 def _doublings(side: int) -> int:
-    """How often a map of 4 to 7 px is doubled to reach a side."""
+    """The number of doublings from a map of 4 to 7 px to `side` px."""
     return next(count for count in range(1, 20) if math.ceil(side / 2**count) < 8)
 
 

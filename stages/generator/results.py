@@ -1,4 +1,4 @@
-"""What a training of the generator leaves: its files and its summary."""
+"""The results of the generator's training: its files and its summary."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def write_results(
     write_table(folder / "history.csv", history.rows)
     write_metrics(folder / "metrics.json", {"gan": metrics})
     steps = [int(row["step"]) for row in history.rows]
-    for step, images in zip(steps, history.samples, strict=True):  # those from before an interruption, too
+    for step, images in zip(steps, history.samples, strict=True):  # also the samples from before an interruption
         samples.draw(folder, step, images)
     samples.draw_film(folder / "training.webp", steps, history.samples)
     learning_curves(history.rows, "step", CURVES, folder / "curves.png", mark=history.best_at)
@@ -35,8 +35,8 @@ def write_results(
 
 def summary(metrics: Mapping[str, float], steps: int, conditional: bool) -> str:
     """One sentence for the terminal; steps: of the whole training."""
-    labelled = f"; {metrics['val_label_accuracy']:.1%} of its images show the class they should"
+    labelled = f"; {metrics['val_label_accuracy']:.1%} of its images show the requested class"
     return (
-        f"generator: Frechet distance {metrics['val_fd']:.2f} to the validation images, best in step "
+        f"generator: Frechet distance {metrics['val_fd']:.2f} to the validation images; best step: "
         f"{metrics['best_step']} of {steps}" + (labelled if conditional else "")
     )

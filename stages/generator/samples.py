@@ -1,4 +1,4 @@
-"""Pictures of a generator while it trains: always the same latents, a row for each of the first classes."""
+"""Sample images of a generator during training: fixed latents, one row for each of the first classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SAMPLES_PER_CLASS, SHOWN_CLASSES = 12, 20
 
 
 class Samples:
-    """What is asked of the generator, and how its images are drawn; without names of classes when not conditional."""
+    """The latents and labels of the samples, and how they are drawn; without class names when not conditional."""
 
     def __init__(self, classes: Sequence[str], *, latent_dim: int, conditional: bool, seed: int):
         shown = np.arange(min(len(classes), SHOWN_CLASSES), dtype=np.int32)
@@ -35,7 +35,7 @@ class Samples:
         return path
 
     def draw_film(self, path: Path, steps: Sequence[int], samples: Sequence[np.ndarray]) -> None:
-        """Writes the images after each of the steps, one after the other."""
+        """Writes an animation of the images after each of the steps."""
         frames = [
             grid_picture(images, SAMPLES_PER_CLASS, row_labels=self.row_labels, title=f"step {step:,} of {steps[-1]:,}")
             for step, images in zip(steps, samples, strict=True)

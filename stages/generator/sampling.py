@@ -1,8 +1,8 @@
-"""From latents and labels to uint8 images."""
+"""Generates uint8 images from latents and labels."""
 
 import numpy as np
 
-IMAGES_AT_A_TIME = 4096  # as float32; a finished image takes a quarter
+IMAGES_AT_A_TIME = 4096  # as float32; a uint8 image takes a quarter of that
 
 
 def draw_latents(count: int, latent_dim: int, seed: int) -> np.ndarray:
@@ -11,9 +11,9 @@ def draw_latents(count: int, latent_dim: int, seed: int) -> np.ndarray:
 
 
 def circular_walk(start: np.ndarray, towards: np.ndarray, steps: int) -> np.ndarray:
-    """Latents float32 [steps, n, latent_dim] on the circles around the origin that begin at `start` [n, latent_dim] in
-    the direction of `towards` and come back: all as far from the origin as the first, as random latents nearly are
-    (White 2016)."""
+    """Latents float32 [steps, n, latent_dim] on circles around the origin, from `start` [n, latent_dim] in the
+    direction of `towards` and back to `start`: all at the same distance from the origin, like random latents, whose
+    distances are nearly equal (White 2016)."""
     lengths = np.linalg.norm(start, axis=1, keepdims=True)
     across = towards - (towards * start).sum(axis=1, keepdims=True) / lengths**2 * start
     across *= lengths / np.maximum(np.linalg.norm(across, axis=1, keepdims=True), 1e-12)
@@ -32,5 +32,5 @@ def generate(generator, latents: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def is_conditional(generator) -> bool:
-    """Whether the class that it is asked for makes a difference."""
+    """Whether the generator's images depend on the label."""
     return any(type(layer).__name__ == "Embedding" for layer in generator.layers)

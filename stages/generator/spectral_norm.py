@@ -6,15 +6,15 @@ from stages.training.tensorflow import keras, tf
 
 
 class SpectralNormalization(keras.layers.SpectralNormalization):
-    """Divides the output of a linear layer by the largest singular value of its weights, as one step of the power
-    method a training call estimates it.
+    """Divides the output of a linear layer by the largest singular value of its weights, which one step of the power
+    method per training call estimates.
 
-    Keras' own overwrites the weights with the divided ones. Here they are divided as in the paper, in the forward pass:
-    gradients pass through the singular value, and in bfloat16 the weights keep their float32 digits.
+    Keras' own layer overwrites the weights with the normalised ones. This one normalises in the forward pass, as in the
+    paper: gradients pass through the singular value, and in bfloat16 the weights keep their float32 precision.
     """
 
     def __init__(self, layer, **options):
-        # Without autocast the weights, and so the singular value, are read as float32 in any policy.
+        # Without autocast the weights, and therefore the singular value, are float32 in any policy.
         super().__init__(layer, autocast=False, **options)
 
     def call(self, inputs, training=False):

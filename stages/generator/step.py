@@ -1,4 +1,4 @@
-"""Training a GAN: its step."""
+"""The training step of a GAN."""
 
 from __future__ import annotations
 
@@ -17,8 +17,12 @@ from stages.generator.regularisers import (
 )
 from stages.training.averages import AveragedNetwork
 from stages.training.batch_norm import with_fused_batch_norm
-from stages.training.distribution import average as average_over_replicas
-from stages.training.distribution import global_batch_size, replica_slice, scale_for_replicas
+from stages.training.distribution import (
+    average_over_replicas,
+    global_batch_size,
+    replica_slice,
+    scale_for_replicas,
+)
 from stages.training.schedules import Schedule, learning_rate_factor
 from stages.training.step import Step
 from stages.training.tensorflow import keras, tf
@@ -28,9 +32,9 @@ class AdversarialStep(Step):
     """One Adam step of the discriminator and then, at every `discriminator_steps`-th call, one of the generator, on the
     same generated images.
 
-    The generated images carry the labels of the real ones they stand beside. The gradient penalty is computed every
+    Each generated image has the label of the real image in its place. The gradient penalty is computed every
     `penalty_every` steps and weighted by that number (Karras et al. 2020); `penalty` None takes the loss's own weight.
-    `clip` bounds the weights of a wgan's discriminator. `classes` is their number, for `mismatch`, which asks for a
+    `clip` bounds the weights of a wgan's discriminator. `classes` is the number of classes; `mismatch` needs a
     discriminator with a layer "match". See params.yaml for the other switches.
     """
 
@@ -59,7 +63,8 @@ class AdversarialStep(Step):
         diff_augment: Sequence[Augmentation] = (),
         ada_target: float | None = None,
     ):
-        # Not the discriminator's: a gradient penalty takes second derivatives, which the fused operation has not.
+        # No fused batch norm for the discriminator: a gradient penalty needs second derivatives, which the fused
+        # operation lacks.
         self.generator, self.discriminator = with_fused_batch_norm(generator), discriminator
         self.steps, self.loss, self.schedule, self.seed = steps, loss, schedule, seed
         self.penalty = default_penalty(loss) if penalty is None else penalty
@@ -70,11 +75,11 @@ class AdversarialStep(Step):
         self.augment = DiffAugment(diff_augment, ada_target, steps)
         self.averaged = AveragedNetwork(self.generator, average)
         features = self.discriminator.get_layer("features").output
-        self.described = keras.Model(self.discriminator.inputs, [self.discriminator.output, features])
+        self.logits_and_features = keras.Model(self.discriminator.inputs, [self.discriminator.output, features])
         if mismatch:
             match = self.discriminator.get_layer("match").output
             self.match = keras.Model([features, self.discriminator.inputs[1]], match)
-        self.lrs = lr, discriminator_lr or lr  # the peaks: each step sets the rates of the schedule
+        self.lrs = lr, discriminator_lr or lr  # the peaks: each step sets the rates by the schedule
         self.optimizers = [keras.optimizers.Adam(rate, beta_1=0.0, beta_2=0.99, epsilon=1e-8) for rate in self.lrs]
         for optimizer, network in zip(self.optimizers, (self.generator, self.discriminator), strict=True):
             optimizer.build(network.trainable_variables)
@@ -108,11 +113,13 @@ class AdversarialStep(Step):
 
         with tf.GradientTape() as tape:
             fake = self.generator([latents, labels], training=True)
-        fixed = tf.stop_gradient(fake)
-        d_loss, real_logits, fake_logits = self._update_discriminator(real, fixed, labels, with_penalty, seeds[:4])
+        detached = tf.stop_gradient(fake)
+        d_loss, real_logits, fake_logits = self._update_discriminator(real, detached, labels, with_penalty, seeds[:4])
         if with_generator:
-            g_loss, real_logits, fake_logits, by_image = self._judge(real, fixed, labels, real_logits, seeds[4:])
-            gradients = tape.gradient(fake, self.generator.trainable_variables, output_gradients=by_image)
+            g_loss, real_logits, fake_logits, image_gradients = self._generator_gradients(
+                real, detached, labels, real_logits, seeds[4:]
+            )
+            gradients = tape.gradient(fake, self.generator.trainable_variables, output_gradients=image_gradients)
             self.optimizers[0].apply(gradients, self.generator.trainable_variables)
             self.averaged.update(index // self.discriminator_steps)
         else:
@@ -120,21 +127,21 @@ class AdversarialStep(Step):
         return d_loss, g_loss, tf.reduce_mean(real_logits), tf.reduce_mean(fake_logits)
 
     def _update_discriminator(self, real, fake, labels, with_penalty: bool, seeds):
-        """Loss and logits on the images as the discriminator sees them, before its weights change."""
+        """Updates the discriminator; returns its loss and logits on the augmented images from before the update."""
         real, fake = self.augment(real, seeds[0]), self.augment(fake, seeds[1])
         weights = self.discriminator.trainable_variables
         with tf.GradientTape() as tape:
-            # Apart from each other, as batch norm and the deviation within a batch are of one kind of images.
-            real_logits, real_features = self.described([real, labels], training=True)
+            # Two calls, because batch norm and the deviation within a batch are statistics of one kind of images.
+            real_logits, real_features = self.logits_and_features([real, labels], training=True)
             fake_logits = self.discriminator([fake, labels], training=True)
             d_loss = discriminator_loss(self.loss, real_logits, fake_logits, self.real_label)
             objective = d_loss
             if self.mismatch:
-                # Of what depends on the label alone: the rest of the logits is the same, and a bias whose gradient is
-                # the rounding error of a difference would wander under Adam.
+                # Only the part that depends on the label: the rest of the logits cancels, and a bias whose gradient is
+                # the rounding error of a difference would drift under Adam.
                 wrong = wrong_labels(labels, self.classes, seeds[3])
-                fit, unfit = (self.match([real_features, given], training=True) for given in (labels, wrong))
-                objective += self.mismatch * mismatch_loss(fit, unfit)
+                matching, mismatching = (self.match([real_features, given], training=True) for given in (labels, wrong))
+                objective += self.mismatch * mismatch_loss(matching, mismatching)
             if with_penalty:
                 penalty = gradient_penalty(self.loss, self.discriminator, real, fake, labels, seeds[2])
                 objective += self.penalty * self.penalty_every * penalty
@@ -146,14 +153,15 @@ class AdversarialStep(Step):
         self.augment.adapt(average_over_replicas(share_seen_as_real(self.loss, real_logits, fake_logits)))
         return d_loss, real_logits, fake_logits
 
-    def _judge(self, real, fake, labels, real_logits, seeds):
-        """The generator's loss, the logits, and the gradient of its objective by the generated images."""
+    def _generator_gradients(self, real, fake, labels, real_logits, seeds):
+        """The generator's loss, the logits, and the gradients of its objective with respect to the generated images."""
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(fake)
-            fake_logits, fake_features = self.described([self.augment(fake, seeds[0]), labels], training=True)
+            fake_logits, fake_features = self.logits_and_features([self.augment(fake, seeds[0]), labels], training=True)
             objective = 0.0
-            if self.loss == "relativistic" or self.feature_matching:  # the others do not ask about the real images
-                real_logits, real_features = self.described([self.augment(real, seeds[1]), labels], training=True)
+            if self.loss == "relativistic" or self.feature_matching:  # the others ignore the real images
+                augmented = self.augment(real, seeds[1])
+                real_logits, real_features = self.logits_and_features([augmented, labels], training=True)
                 objective = self.feature_matching * feature_distance(real_features, fake_features)
             g_loss = generator_loss(self.loss, real_logits, fake_logits)
             objective = scale_for_replicas(objective + g_loss)

@@ -1,4 +1,4 @@
-"""Training the generator that the params of `gan` describe: both networks, their step, and the evaluations.
+"""Training the generator that the params of `gan` define: both networks, their step, and the evaluations.
 
 `params` are always GanParams, see stages/train_gan.py.
 """
@@ -28,7 +28,7 @@ def build_network(params: Any, shape, classes: int, dtype: str = "float32"):
 
 
 def build_step(params: Any, shape, classes: int) -> AdversarialStep:
-    """Both networks in training."""
+    """The training step of both networks."""
     dtype = compute_dtype(params.precision)
     generator = build_network(params, shape, classes, dtype)
     spectral_norm = params.spectral_norm == "always"
@@ -40,11 +40,11 @@ def build_step(params: Any, shape, classes: int) -> AdversarialStep:
         params.width,
         params.conditional,
         dtype,
-        batch_norm=params.loss not in ("wgan", "wgan-gp"),  # these ask for a function of one image
+        batch_norm=params.loss not in ("wgan", "wgan-gp"),  # these need a score of each image by itself
         spectral_norm=spectral_norm,
         minibatch_std=params.minibatch_std,
     )
-    reads_labels_last = params.conditional and classes > 1 and params.arch != "article"
+    has_match_layer = params.conditional and classes > 1 and params.arch != "article"
     return AdversarialStep(
         generator,
         discriminator,
@@ -57,7 +57,7 @@ def build_step(params: Any, shape, classes: int) -> AdversarialStep:
         penalty=params.penalty,
         penalty_every=params.penalty_every,
         clip=params.clip,
-        mismatch=params.mismatch if reads_labels_last else 0.0,
+        mismatch=params.mismatch if has_match_layer else 0.0,
         classes=classes,
         feature_matching=params.feature_matching,
         real_label=params.real_label,
@@ -69,22 +69,22 @@ def build_step(params: Any, shape, classes: int) -> AdversarialStep:
 
 
 class GeneratorTraining:
-    """One training, which adds each evaluation to `history`. To be built inside distribution.joined."""
+    """One training, which adds each evaluation to `history`. Build it inside distribution.joined."""
 
     def __init__(self, params: Any, data: GeneratorData, space: Space, history: GeneratorHistory):
         self.params, self.data, self.history = params, data, history
-        drawn = {"latent_dim": params.latent_dim, "conditional": params.conditional, "seed": params.seed}
-        self.samples = Samples(data.classes, **drawn)
+        options = {"latent_dim": params.latent_dim, "conditional": params.conditional, "seed": params.seed}
+        self.samples = Samples(data.classes, **options)
         self.validation = Validation(
-            space, data.val_images, data.val_labels, evaluate_images=params.evaluate_images, **drawn
+            space, data.val_images, data.val_labels, evaluate_images=params.evaluate_images, **options
         )
         seed_everything(params.seed)
         with distribution.strategy().scope():
             self.step = build_step(params, data.shape, len(data.classes))
 
     def evaluations(self, checkpoint: Checkpoint) -> Iterator[tuple[int, dict[str, float]]]:
-        """Trains, and yields the step of each evaluation with the means of the metrics since the one before and the
-        scores of the averaged generator; on the chief, as the other processes only train."""
+        """Trains, and yields the step of each evaluation with the means of the metrics since the previous one and the
+        scores of the averaged generator. Only the chief evaluates; the other processes only train."""
         params = self.params
         for report in train(
             self.step,

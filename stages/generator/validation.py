@@ -1,4 +1,4 @@
-"""How a generator does while it trains, and the warning when it does badly."""
+"""Evaluates a generator during training, and warns when it collapses or diverges."""
 
 from __future__ import annotations
 
@@ -22,18 +22,17 @@ Space = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 @dataclass
 class GeneratorHistory(History):
-    """The evaluations of a generator, with what is drawn and said of them."""
+    """The evaluations of a generator, with their samples and whether a warning was printed."""
 
     samples: list[np.ndarray] = field(default_factory=list)  # of each evaluation, uint8 [n, height, width, channels]
     warned: bool = False
 
 
 class Validation:
-    """The validation images in the space of the reference network, and as many latents to measure generators with,
-    always the same.
+    """The validation images in the space of the reference network, and equally many fixed latents to score generators.
 
     images: uint8 [n, height, width, channels], of which at most `evaluate_images` are used; labels: int [n].
-    conditional: whether the generators are asked for a class.
+    conditional: whether the generators depend on the label.
     """
 
     def __init__(
@@ -54,8 +53,8 @@ class Validation:
         self.groups = self.labels if conditional else np.zeros_like(self.labels)
 
     def scores(self, generator) -> dict[str, float]:
-        """Frechet distance to the real images, diversity beside theirs, and the share of the images in which the
-        reference sees the label."""
+        """Frechet distance to the real images, diversity relative to theirs, and the share of the images that the
+        reference classifies as their label."""
         features, probabilities = self.space(generate(generator, self.latents, self.labels))
         return {
             "val_fd": frechet_distance(features, self.real_features),
@@ -65,7 +64,7 @@ class Validation:
 
 
 def warn_once(history: GeneratorHistory, steps: int, run: Run) -> None:
-    """Says, the first time, that the training collapses or diverges, and tags the run with it. steps: of all."""
+    """Prints the first warning of a training and tags the run with it. steps: of the whole training."""
     text = warning(history.rows, steps)
     if text and not history.warned:
         history.warned = True

@@ -1,4 +1,4 @@
-"""From the bytes of an image file to uint8 pixels and the facts about them; runs in the worker processes of ingest.
+"""Decodes the bytes of an image file to uint8 pixels and facts about them; runs in the worker processes of ingest.
 
 Imports numpy and Pillow only, so that workers start quickly.
 """
@@ -25,9 +25,9 @@ FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "TIFF", "WEBP")
 EXTENSIONS = frozenset(("png", "jpg", "jpeg", "jpe", "jfif", "bmp", "dib", "gif", "tif", "tiff", "webp"))
 MAX_BYTES = 256 * 2**20  # of one file
 MAX_PIXELS = 89_000_000  # of one image: a decoded RGBA of this size takes 340 MiB
-MAX_SCANS = 200  # of one JPEG, which has 10 as a rule: each goes over all pixels, and a few bytes are enough for one
+MAX_SCANS = 200  # of one JPEG, which usually has 10: each visits all pixels, and takes only a few bytes of the file
 PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
-PNG_HARMLESS = {b"pHYs", b"tIME", b"gAMA", b"sRGB", b"cHRM", b"sBIT", b"bKGD"}  # chunks that change no pixel
+PNG_IGNORED = {b"pHYs", b"tIME", b"gAMA", b"sRGB", b"cHRM", b"sBIT", b"bKGD"}  # chunks that change no pixel
 
 
 class Undecodable(Exception):
@@ -35,7 +35,7 @@ class Undecodable(Exception):
 
 
 class Extent(NamedTuple):
-    """Where an encoded image lies: a whole file, or a piece of an archive."""
+    """The location of an encoded image: a whole file, or a part of an archive."""
 
     path: str
     offset: int = 0
@@ -45,11 +45,11 @@ class Extent(NamedTuple):
     crc: int = 0
 
 
-Payload = Extent | np.ndarray | str  # a string is the reason why there is nothing to decode
+Payload = Extent | np.ndarray | str  # a string is the reason why the image cannot be decoded
 
 
 class Facts(NamedTuple):
-    """What is known of some images, a list per fact; None where an image cannot be decoded."""
+    """Facts about some images, one list per fact; None where an image cannot be decoded."""
 
     sha256: list[bytes | None]  # of the pixels before resizing, and their shape
     width: list[int | None]  # px, upright
@@ -62,7 +62,7 @@ class Facts(NamedTuple):
 
 
 def read(extent: Extent) -> bytes:
-    """The bytes of one encoded image. Raises Undecodable when they cannot be read, are damaged or too many."""
+    """The bytes of one encoded image. Raises Undecodable when they cannot be read, are damaged, or are too many."""
     if max(extent.stored, extent.size) > MAX_BYTES:
         raise Undecodable(f"larger than {MAX_BYTES >> 20} MiB")
     try:
@@ -93,12 +93,12 @@ def read(extent: Extent) -> bytes:
 
 
 def decode(data: bytes) -> tuple[np.ndarray, str]:
-    """Decodes one image file of any of FORMATS.
+    """Decodes one image file in one of FORMATS.
 
-    Returns uint8 [h, w] when the image is grey (also when stored as colour), else [h, w, 3]: upright as its
-    EXIF says, alpha on black, 16 bit scaled to 8, the first frame of an animation; and its mode, in Pillow's terms
+    Returns uint8 [h, w] when the image is grey (even if stored as colour), else [h, w, 3]: upright by its EXIF
+    orientation, alpha on black, 16 bit scaled to 8, the first frame of an animation; and its mode, in Pillow's terms.
 
-    Raises Undecodable. Pillow may warn of what it finds: `quiet_decoding` spares the user that.
+    Raises Undecodable. Pillow may print warnings: `quiet_decoding` suppresses them.
     """
     if (pixels := plain_png(data)) is not None:
         return grey_if_grey(pixels), "L" if pixels.ndim == 2 else "RGB"
@@ -129,7 +129,7 @@ def decode(data: bytes) -> tuple[np.ndarray, str]:
 
 def plain_png(data: bytes) -> np.ndarray | None:
     """The pixels of a PNG of 8-bit grey or RGB without transparency or orientation, by far the most frequent kind, in
-    half the time that opening it takes; None for anything else, and for a damaged one."""
+    half the time of Image.open; None for anything else, and for a damaged file."""
     if not data.startswith(PNG_START):
         return None
     try:
@@ -141,7 +141,7 @@ def plain_png(data: bytes) -> np.ndarray | None:
             length, name = struct.unpack_from(">I4s", data, position)
             if name == b"IDAT":
                 pieces.append(data[position + 8 : position + 8 + length])
-            elif name not in PNG_HARMLESS and name != b"IEND":
+            elif name not in PNG_IGNORED and name != b"IEND":
                 return None
             position += 12 + length
         mode = "L" if kind[1] == 0 else "RGB"
@@ -152,7 +152,7 @@ def plain_png(data: bytes) -> np.ndarray | None:
 
 def _upright_8_bit(image: Image.Image) -> Image.Image:
     """The image upright, in mode L or RGB."""
-    with suppress(Exception):  # damaged EXIF data says nothing about the pixels
+    with suppress(Exception):  # the pixels may be fine when the EXIF data is damaged
         image = ImageOps.exif_transpose(image)
     if image.mode == "I" or image.mode.startswith("I;16"):
         values = np.asarray(image).astype(np.int64)
@@ -191,11 +191,11 @@ def pixel_hash(pixels: np.ndarray) -> bytes:
 
 @contextmanager
 def quiet_decoding() -> Iterator[None]:
-    """Silences Pillow's warnings about damaged files, but makes errors of those about too many pixels. What libtiff has
-    to say goes straight to file descriptor 2."""
+    """Suppresses Pillow's warnings about damaged files, but turns those about too many pixels into errors. Redirects
+    file descriptor 2, to which libtiff writes directly."""
     sys.stderr.flush()
-    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -204,7 +204,7 @@ def quiet_decoding() -> Iterator[None]:
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
-        os.close(nowhere)
+        os.close(null)
 
 
 def decode_chunk(payloads: Sequence[Payload], target: Target) -> tuple[np.ndarray, Facts]:
@@ -214,28 +214,28 @@ def decode_chunk(payloads: Sequence[Payload], target: Target) -> tuple[np.ndarra
     """
     images = np.empty((len(payloads), target.size, target.size, target.channels), np.uint8)
     facts = Facts(*([None] * len(payloads) for _ in Facts._fields))  # type: ignore[arg-type]
-    good: list[int] = []
+    decodable: list[int] = []
     with quiet_decoding():
         for index, payload in enumerate(payloads):
             try:
                 if isinstance(payload, str):
                     raise Undecodable(payload)
-                pixels, mode = decode(read(payload)) if isinstance(payload, Extent) else _decoded(payload)
+                pixels, mode = decode(read(payload)) if isinstance(payload, Extent) else _from_array(payload)
             except Undecodable as error:
                 facts.reason[index] = str(error)
                 continue
-            images[len(good)] = fit_square(pixels, target)
-            good.append(index)
+            images[len(decodable)] = fit_square(pixels, target)
+            decodable.append(index)
             facts.sha256[index] = pixel_hash(pixels)
             facts.height[index], facts.width[index] = pixels.shape[:2]
             facts.mode[index], facts.colour[index] = mode, pixels.ndim == 3
-    images = images[: len(good)]
-    for index, mean, std in zip(good, *_mean_std(images), strict=True):
+    images = images[: len(decodable)]
+    for index, mean, std in zip(decodable, *_mean_std(images), strict=True):
         facts.mean[index], facts.std[index] = mean, std
     return images, facts
 
 
-def _decoded(pixels: np.ndarray) -> tuple[np.ndarray, str]:
+def _from_array(pixels: np.ndarray) -> tuple[np.ndarray, str]:
     return grey_if_grey(pixels), "L" if pixels.ndim == 2 else "RGB"
 
 

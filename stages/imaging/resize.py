@@ -1,4 +1,4 @@
-"""Brings decoded images to one size and one number of channels."""
+"""Resizes decoded images to one size and one number of channels."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from PIL import Image
 
 
 class Target(NamedTuple):
-    """What every image is brought to."""
+    """The form of every resized image."""
 
     size: int  # px, height and width
     channels: int  # 1 or 3
@@ -15,7 +15,7 @@ class Target(NamedTuple):
 
 
 def fit_square(pixels: np.ndarray, target: Target) -> np.ndarray:
-    """Brings uint8 [h, w] or [h, w, 3] to [size, size] or [size, size, channels], antialiased, its aspect kept."""
+    """Resizes uint8 [h, w] or [h, w, 3] to [size, size, 1] or, for a colour target, 3; antialiased, aspect kept."""
     size = target.size
     if pixels.ndim == 3 and target.channels == 1:
         pixels = np.asarray(Image.fromarray(pixels).convert("L"))  # luma of ITU-R 601
@@ -25,16 +25,18 @@ def fit_square(pixels: np.ndarray, target: Target) -> np.ndarray:
         if target.fit == "crop":
             side = min(width, height)
             left, top = (width - side) / 2, (height - side) / 2
-            pixels = np.asarray(image.resize((size, size), kernel(side, size), (left, top, left + side, top + side)))
+            box = (left, top, left + side, top + side)
+            pixels = np.asarray(image.resize((size, size), resampling_filter(side, size), box))
         else:
             side = max(width, height)
             inner = max(1, round(width * size / side)), max(1, round(height * size / side))
             canvas = Image.new(image.mode, (size, size))
-            canvas.paste(image.resize(inner, kernel(side, size)), ((size - inner[0]) // 2, (size - inner[1]) // 2))
+            resized = image.resize(inner, resampling_filter(side, size))
+            canvas.paste(resized, ((size - inner[0]) // 2, (size - inner[1]) // 2))
             pixels = np.asarray(canvas)
-    return pixels if pixels.ndim == 3 else pixels[..., None]  # one channel spreads over three when assigned
+    return pixels if pixels.ndim == 3 else pixels[..., None]  # broadcasts to three channels when assigned
 
 
-def kernel(side: int, size: int) -> Image.Resampling:
+def resampling_filter(side: int, size: int) -> Image.Resampling:
     """Lanczos to shrink `side` px to `size`; bicubic to enlarge, where Lanczos rings."""
     return Image.Resampling.LANCZOS if size < side else Image.Resampling.BICUBIC

@@ -1,7 +1,7 @@
 """Opens a zip or tar archive as a stream of images still to be decoded.
 
-Its members are never written to disk, but read where they lie. Only a compressed tar, which cannot be read out of
-order, is first decompressed as a whole into one temporary file.
+Its members are not unpacked to disk, but read in place. Only a compressed tar, which has no random access, is first
+decompressed as a whole into one temporary file.
 """
 
 import bz2
@@ -27,21 +27,21 @@ from stages.running.parallel import shared_temporary_folder
 from stages.running.terminal import UserError
 
 COMPRESSED: dict[bytes, Callable] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
-MAX_RATIO = 200  # between a compressed tar and its images, which hardly compress
-OUTSIDE = re.compile(r"^(/|[A-Za-z]:/)|(^|/)\.\.(/|$)")  # an absolute path, or one that leads up
+MAX_RATIO = 200  # of the decompressed to the compressed size of a tar: images hardly compress
+OUTSIDE = re.compile(r"^(/|[A-Za-z]:/)|(^|/)\.\.(/|$)")  # an absolute path, or one with `..`
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What an archive holds."""
+    """The contents of an archive."""
 
     files: Files
     folders: list[str] = field(default_factory=list)
-    outside: set[str] = field(default_factory=set)  # paths that lead out of the archive: reported, and not used
+    outside: set[str] = field(default_factory=set)  # paths that lead out of the archive: reported, not used
 
     def add(self, name: str, payload: Payload | None) -> None:
-        """Adds a file, or a folder when there is no payload. Later files replace earlier ones of the same name, as when
-        unpacking."""
+        """Adds a file, or a folder when there is no payload. Later files replace earlier ones of the same name, as they
+        do when unpacked."""
         name = readable(name)
         if OUTSIDE.search(name):
             self.outside.add(name)
@@ -52,7 +52,7 @@ class Listing:
 
 
 def is_archive(start: bytes) -> bool:
-    """Whether a file that begins with these 512 bytes is an archive, see open_archive."""
+    """Whether a file that starts with these 512 bytes is an archive, see open_archive."""
     return start.startswith((b"PK\3\4", b"PK\5\6", *COMPRESSED)) or start[257:262] == b"ustar"
 
 
@@ -69,7 +69,7 @@ def open_archive(path: Path) -> Iterator[Source]:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise UserError(
                     f"{temporary} has no space to decompress {path}: free some, set TMPDIR to a folder on "
-                    "another disk, or repack it as .zip or .tar, which are read where they lie"
+                    "another disk, or repack it as .zip or .tar, which are read in place"
                 ) from None
             text = readable(" ".join(str(error).split()))[:200] or type(error).__name__
             raise UserError(f"{path} cannot be read as an archive: {text}") from None
@@ -93,8 +93,8 @@ def _list_archive(path: Path, spool: IO[bytes]) -> Listing:
 class _ZipDirectory(zipfile.ZipFile):
     """Passes each member to `use` instead of keeping it: a million of them take most of a gigabyte.
 
-    ZipFile has no such option. Its constructor calls `_RealGetContents`, which reads the directory of the archive, and
-    appends each member to `filelist` and enters it into `NameToInfo`. Here the one calls `use`, the other drops it.
+    ZipFile has no such option. Its constructor calls `_RealGetContents`, which reads the directory of the archive,
+    appends each member to `filelist` and enters it into `NameToInfo`. Here the former calls `use`, the latter drops it.
     """
 
     def __init__(self, path: Path, use: Callable[[zipfile.ZipInfo], None]):
@@ -114,7 +114,7 @@ class _CallingList(list):
 
 
 class _EmptyDict(dict):
-    """A dict that takes entries and keeps none."""
+    """A dict that drops its entries."""
 
     def __setitem__(self, *_: object) -> None:
         pass
@@ -164,8 +164,8 @@ def _list_tar(path: Path) -> Listing:
     listing = Listing(Files(where))
     with tarfile.open(path, "r:") as archive:
         for member in archive:
-            archive.members.clear()  # type: ignore[attr-defined] # it keeps a kilobyte of each
-            if archive.offset <= end or member.size < 0:  # sizes below 0 would lead round in circles
+            archive.members.clear()  # type: ignore[attr-defined] # each takes a kilobyte
+            if archive.offset <= end or member.size < 0:  # a negative size would loop for ever
                 raise tarfile.ReadError("it is damaged")
             end = archive.offset
             name = member.name.removeprefix("./")
@@ -178,7 +178,7 @@ def _list_tar(path: Path) -> Listing:
         end = archive.offset
     with path.open("rb") as file:
         file.seek(end)
-        # tarfile takes a damaged or missing header for the end, which is a block of zeros.
+        # tarfile mistakes a damaged or missing header for the end, which is a block of zeros.
         if file.read(512) != bytes(512):
             raise tarfile.ReadError("it is damaged or cut off")
     return listing

@@ -1,4 +1,4 @@
-"""Cards: small YAML files in data/raw that say where a data set comes from, and the loaders for the formats they name.
+"""Cards: small YAML files in data/raw that name the source of a data set, and the loaders for the formats they name.
 
 idx      MNIST's format (LeCun), plain or gzipped: files train_images, train_labels, and likewise val and test
 cifar    CIFAR's binary version (Krizhevsky 2009), a tar.gz: file archive
@@ -25,19 +25,17 @@ from stages.running.terminal import UserError
 
 SPLITS = ("test", "val", "train")
 Line = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\x00-\x1f\x7f]*$")]
-ROLES = {
+ROLES = {  # of the files that each loader takes
     "digits": [],
     "idx": [f"{split}_{content}" for split in SPLITS for content in ("images", "labels")],
     "cifar": ["archive"],
     "archive": ["archive"],
-}  # of the files that each loader takes
-
-
+}
 MAX_BYTES = 2**20  # of a card
 
 
 class RemoteFile(BaseModel):
-    """A file to download: its address, and the hash it is checked against."""
+    """A file to download: its address and its expected hash."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,15 +44,15 @@ class RemoteFile(BaseModel):
 
 
 class Card(BaseModel):
-    """What a card may say."""
+    """The contents of a card."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
     name: Line
     loader: Literal["digits", "idx", "cifar", "archive"]
     files: dict[str, RemoteFile] = {}
-    classes: list[Line] = []  # in the order of the labels; an archive's are its folders
-    label_bytes: int = Field(1, ge=1, le=2)  # cifar: before each image; the last one counts
+    classes: list[Line] = []  # in the order of the labels; in an archive, folders are classes
+    label_bytes: int = Field(1, ge=1, le=2)  # cifar: before each image; the last one is the label
     image_size: int | None = Field(None, ge=8, le=1024)  # px
     homepage: str = ""
     licence: str = ""
@@ -78,14 +76,14 @@ class Card(BaseModel):
         return self
 
     def fetch(self, role: str, entry: str) -> Path:
-        """The downloaded file of that role, cached under the name of the entry of data/raw."""
+        """Downloads the file of that role, unless it is cached under `entry`, the name of the entry of data/raw."""
         file = self.files[role]
         return fetch(file.url, file.hash, f"{entry}/{Path(urlsplit(file.url).path).name}")
 
     def load(self, entry: str) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-        """Yields (split, images uint8 [n, h, w] or [n, h, w, 3], labels [n]); a split `images` is no official one.
+        """Yields (split, images uint8 [n, h, w] or [n, h, w, 3], labels [n]); a split `images` is not an official one.
 
-        Raises UserError when a file is not what the card says.
+        Raises UserError when a file does not match the card.
         """
         for split, images, labels in _LOADERS[self.loader](self, entry):
             if len(images) != len(labels):
@@ -118,7 +116,7 @@ def read_card(path: Path) -> Card:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """Reads an IDX file of unsigned bytes, plain or gzipped. Raises UserError when it is none."""
+    """Reads an IDX file of unsigned bytes, plain or gzipped. Raises UserError for any other file."""
     try:
         data = path.read_bytes()
         if data[:2] == b"\x1f\x8b":

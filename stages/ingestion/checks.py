@@ -1,4 +1,4 @@
-"""Whether a data set can be used once its images are decoded and split."""
+"""Checks whether a data set is usable after its images are decoded and split."""
 
 from collections.abc import Sequence
 

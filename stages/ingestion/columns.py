@@ -1,4 +1,4 @@
-"""Numbers for each of many files, on the disk: a million of them are nothing, a billion would not fit into memory."""
+"""Columns of numbers on disk, one number per file: those of a billion files would not fit into memory."""
 
 import tempfile
 import weakref
@@ -13,12 +13,12 @@ from stages.running.terminal import UserError
 class Column:
     """Numbers of one type in a temporary file, appended at the end.
 
-    What `view` maps is no memory that a process holds: the system takes its pages back when it needs the room.
+    `view` maps the file, which takes no memory from the process: the system reclaims its pages when it needs them.
     """
 
     def __init__(self, dtype: np.typing.DTypeLike):
         self.dtype = np.dtype(dtype)
-        # It has no name, and ends with us.
+        # It has no name, and disappears with this process.
         self._file = tempfile.TemporaryFile(prefix="visionloop-", buffering=0)  # noqa: SIM115
         weakref.finalize(self, self._file.close)
         self._length = 0
@@ -31,7 +31,7 @@ class Column:
         part = np.ascontiguousarray(values, self.dtype)
         rest = part.view(np.uint8).data
         try:
-            while len(rest):  # not `tofile`, which does not say when the last bytes of a disk are not enough
+            while len(rest):  # not `tofile`, which does not report a disk that becomes full at the end
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
             if not is_disk_full(error):
@@ -43,7 +43,7 @@ class Column:
         self._length += len(part)
 
     def view(self) -> np.ndarray:
-        """All that is there now, [n], read only."""
+        """All numbers so far, [n], read-only."""
         if not self._length:
             return np.empty(0, self.dtype)
         return np.asarray(np.memmap(self._file, self.dtype, "r", shape=(self._length,)))

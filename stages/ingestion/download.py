@@ -7,9 +7,9 @@ from typing import Any
 
 from stages.running.terminal import Progress, UserError
 
-ATTEMPTS = 3  # of a download that is cut off; each goes on where the one before ended
-TIMEOUT = (10, 30)  # seconds to connect, and without a byte
-WAIT = 1.0  # seconds before the next attempt
+MAX_ATTEMPTS = 3  # of a download that is cut off; each resumes where the previous one ended
+TIMEOUT = (10, 30)  # seconds to connect, and to wait for the next byte
+RETRY_SECONDS = 1.0  # before the next attempt
 
 
 def cache_folder() -> Path:
@@ -25,7 +25,7 @@ def fetch(url: str, known_hash: str, name: str) -> Path:
     `known_hash` is `md5:...` or `sha256:...`; `name` is the path inside the cache folder. A file that arrives with
     another hash is fetched once more from the start.
 
-    Raises UserError saying what to do instead.
+    Raises UserError, which names the alternatives.
     """
     import pooch
     import requests
@@ -37,13 +37,13 @@ def fetch(url: str, known_hash: str, name: str) -> Path:
             pooch.retrieve(url, known_hash, path.name, path.parent, downloader=_Resuming(path))
             return path
         except requests.RequestException as error:
-            raise UserError(_instead(url, path, known_hash, _reason(error))) from None
+            raise UserError(_failure(url, path, known_hash, _reason(error))) from None
         except OSError as error:
-            raise UserError(_instead(url, path, known_hash, str(error.strerror or error))) from None
+            raise UserError(_failure(url, path, known_hash, str(error.strerror or error))) from None
         except ValueError:  # another hash
             if last:
-                reason = "what arrives does not have the expected hash"
-                raise UserError(_instead(url, path, known_hash, reason)) from None
+                reason = "the file that arrives does not have the expected hash"
+                raise UserError(_failure(url, path, known_hash, reason)) from None
     raise AssertionError("unreachable")
 
 
@@ -57,7 +57,7 @@ def _reason(error: Exception) -> str:
     return "the connection failed or was cut off"
 
 
-def _instead(url: str, path: Path, known_hash: str, reason: str) -> str:
+def _failure(url: str, path: Path, known_hash: str, reason: str) -> str:
     partial = _partial(path)
     kept = (
         f" (the {partial.stat().st_size:,} bytes that arrived are kept)"
@@ -75,7 +75,7 @@ def _partial(path: Path) -> Path:
 
 
 class _Resuming:
-    """A pooch downloader that keeps what has arrived beside `path` and asks only for the rest (HTTP Range)."""
+    """A pooch downloader that keeps the bytes that arrived next to `path` and requests only the rest (HTTP Range)."""
 
     def __init__(self, path: Path):
         self.path, self.partial = path, _partial(path)
@@ -83,30 +83,30 @@ class _Resuming:
     def __call__(self, url: str, output_file: str, pooch: Any, check_only: bool = False) -> None:
         import requests
 
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
                 self._continue(url)
                 break
             except requests.HTTPError:
                 raise
             except requests.RequestException:
-                if attempt == ATTEMPTS:
+                if attempt == MAX_ATTEMPTS:
                     raise
-                time.sleep(WAIT)
+                time.sleep(RETRY_SECONDS)
         self.partial.replace(output_file)
 
     def _continue(self, url: str) -> None:
         import requests
 
-        have = self.partial.stat().st_size if self.partial.exists() else 0
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+        received = self.partial.stat().st_size if self.partial.exists() else 0
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={received}-"} if received else {})
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-            if response.status_code == 416:  # nothing after what is here: the hash will tell whether it is right
+            if response.status_code == 416:  # no bytes are left: the hash shows whether the file is right
                 return
             response.raise_for_status()
             resumed = response.status_code == 206
-            if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-                raise requests.ConnectionError("the server sent another range than asked for")
+            if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {received}-"):
+                raise requests.ConnectionError("the server sent another range than requested")
             rest = int(response.headers.get("Content-Length", 0))
             with (
                 self.partial.open("ab" if resumed else "wb") as file,

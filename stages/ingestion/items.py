@@ -1,5 +1,5 @@
-"""The images of a data set before decoding, column by column and on the disk: Python's objects would take a thousand
-bytes of memory for each."""
+"""The images of a data set before decoding, as columns on disk: Python objects would take a thousand bytes of memory
+for each image."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, overload
@@ -12,8 +12,8 @@ from stages.imaging.decode import Extent, Payload
 from stages.ingestion.columns import Column
 from stages.ingestion.splits import ORDER
 
-AT_A_TIME = 2**14  # names or items that are Python objects at the same time
-SPLITS = (None, "train", "val", "test")  # that a data set itself may bring
+ITEMS_AT_A_TIME = 2**14  # that are Python objects
+SPLITS = (None, "train", "val", "test")  # official ones of a data set
 # A zip_method of None is -1.
 EXTENT = np.dtype([("offset", "i8"), ("stored", "i8"), ("size", "i8"), ("zip_method", "i1"), ("crc", "u4")])
 
@@ -22,7 +22,7 @@ class Item(NamedTuple):
     """One image to decode."""
 
     source: str  # path inside the data set
-    split: str | None  # where the data set itself says so
+    split: str | None  # official split, if any
     label: int
     payload: Payload
 
@@ -30,16 +30,16 @@ class Item(NamedTuple):
 class Files:
     """Names and payloads in the order in which they were added.
 
-    root: the archive in which the files lie, or the folder below which they lie under their names; payloads that are
-    anything else are kept as they are.
+    root: the archive that holds the files, or the folder below which their names are paths; all other payloads are kept
+    as they are.
     """
 
     def __init__(self, root: str = ""):
         self.root = root
-        self._names: list[str] = []  # the last ones, as `_extents`
+        self._names: list[str] = []  # of the last files, as `_extents`
         self._extents: list[tuple] = []
-        # All before: names end to end in UTF-8, and where each of them ends.
-        self._text, self._ends, self._settled = Column(np.uint8), Column(np.int64), Column(EXTENT)
+        # Of all earlier files: the names concatenated in UTF-8, where each name ends, and the extents.
+        self._text, self._ends, self._flushed = Column(np.uint8), Column(np.int64), Column(EXTENT)
         self._ends.extend([0])
         self._others: dict[int, Payload] = {}
         self._mapped: tuple[pa.Array, np.ndarray] | None = None
@@ -52,7 +52,7 @@ class Files:
         return files
 
     def add(self, name: str, payload: Payload) -> None:
-        """Adds a file; it replaces one of the same name for whoever reads in `order`."""
+        """Adds a file; in `order`, it replaces an earlier one of the same name."""
         extent = Extent("")
         if isinstance(payload, Extent) and self._is_regular(name, payload):
             extent = payload
@@ -61,56 +61,57 @@ class Files:
         method = -1 if extent.zip_method is None else extent.zip_method
         self._names.append(name)
         self._extents.append((extent.offset, extent.stored, extent.size, method, extent.crc))
-        if len(self._names) == AT_A_TIME:
-            self._settle()
+        if len(self._names) == ITEMS_AT_A_TIME:
+            self._flush()
 
     def _is_regular(self, name: str, extent: Extent) -> bool:
         if extent.stored < 0:
             return extent == Extent(f"{self.root}/{name}")
         return extent.path == self.root and max(extent.offset, extent.stored, extent.size) < 2**63
 
-    def _settle(self) -> None:
+    def _flush(self) -> None:
         if self._names:
             _, ends, text = pa.array(self._names, pa.large_string()).buffers()
             self._ends.extend(np.frombuffer(ends, np.int64)[1 : len(self._names) + 1] + len(self._text))
             self._text.extend(np.frombuffer(text or b"", np.uint8))
-            self._settled.extend(np.array(self._extents, EXTENT))
+            self._flushed.extend(np.array(self._extents, EXTENT))
             self._names, self._extents, self._mapped = [], [], None
 
     def _map(self) -> tuple[pa.Array, np.ndarray]:
-        self._settle()
+        self._flush()
         if self._mapped is None:
             ends, text = (pa.py_buffer(column.view()) for column in (self._ends, self._text))
-            self._mapped = pa.LargeStringArray.from_buffers(len(self), ends, text), self._settled.view()
+            self._mapped = pa.LargeStringArray.from_buffers(len(self), ends, text), self._flushed.view()
         return self._mapped
 
     def __len__(self) -> int:
-        return len(self._settled) + len(self._names)
+        return len(self._flushed) + len(self._names)
 
     def names(self, positions: np.ndarray) -> pa.Array:
-        """Those of the files at these positions, large_string [n]."""
+        """The names of the files at these positions, large_string [n]."""
         return self._map()[0].take(pa.array(positions))
 
     def order(self) -> np.ndarray:
-        """Positions int64 [n] by name; of several files of one name the last one added alone."""
+        """Positions, int64 [n], by name; of several files with one name only the last one added."""
         order, last = pc.array_sort_indices(self._map()[0]).to_numpy(), Column(np.int64)  # stable
-        for start in range(0, len(order), AT_A_TIME):
-            names = self.names(order[start : start + AT_A_TIME + 1])  # with the next one after these
-            different = np.ones(len(order[start : start + AT_A_TIME]), bool)
-            different[: len(names) - 1] = pc.not_equal(names[:-1], names[1:]).to_numpy(zero_copy_only=False)
-            last.extend(order[start : start + AT_A_TIME][different])
+        for start in range(0, len(order), ITEMS_AT_A_TIME):
+            part = order[start : start + ITEMS_AT_A_TIME]
+            names = self.names(order[start : start + ITEMS_AT_A_TIME + 1])  # with the one after them
+            is_last = np.ones(len(part), bool)
+            is_last[: len(names) - 1] = pc.not_equal(names[:-1], names[1:]).to_numpy(zero_copy_only=False)
+            last.extend(part[is_last])
         return last.view()
 
     def by_name(self) -> Iterator[tuple[str, Payload]]:
         """Names with their payloads, in order."""
         order = self.order()
-        for start in range(0, len(order), AT_A_TIME):
-            positions = order[start : start + AT_A_TIME]
+        for start in range(0, len(order), ITEMS_AT_A_TIME):
+            positions = order[start : start + ITEMS_AT_A_TIME]
             names = self.names(positions).to_pylist()
             yield from zip(names, self.payloads(positions, names), strict=True)
 
     def payloads(self, positions: np.ndarray, names: Sequence[str]) -> list[Payload]:
-        """Those of the files at these positions, whose names are given."""
+        """The payloads of the files at these positions, which have these names."""
         return list(map(self._payload, positions.tolist(), names, self._map()[1][positions].tolist()))
 
     def _payload(self, position: int, name: str, extent: tuple[int, int, int, int, int]) -> Payload:
@@ -123,7 +124,7 @@ class Files:
 
 
 class Items(Sequence[Item]):
-    """Some files of a data set, each with a label and the split that the data set itself says, if any.
+    """Some files of a data set, each with a label and its official split, if any.
 
     positions: int64 [n] in `files`; splits: int8 [n], indices into SPLITS; labels: int32 [n].
     """
@@ -163,12 +164,12 @@ class Items(Sequence[Item]):
             yield from map(Item, *columns)
 
     def parts(self) -> Iterator["Items"]:
-        """AT_A_TIME of them at a time."""
-        for start in range(0, len(self), AT_A_TIME):
-            yield self.take(slice(start, start + AT_A_TIME))
+        """Yields ITEMS_AT_A_TIME consecutive items at a time."""
+        for start in range(0, len(self), ITEMS_AT_A_TIME):
+            yield self.take(slice(start, start + ITEMS_AT_A_TIME))
 
     def take(self, which: slice | Sequence[int] | np.ndarray) -> "Items":
-        """Those, in that order."""
+        """The items at these indices, in this order."""
         return Items(self.files, self.positions[which], self._splits[which], self.labels[which])
 
     def sources(self) -> list[str]:
@@ -180,8 +181,8 @@ class Items(Sequence[Item]):
     def payloads(self) -> list[Payload]:
         return self.files.payloads(self.positions, self.sources())
 
-    def splits_brought(self) -> set[str]:
-        """The splits that the data set itself brings; "" where it says none."""
+    def official_splits(self) -> set[str]:
+        """The official splits of the items; "" stands for none."""
         return {SPLITS[split] or "" for split in np.unique(self._splits)}
 
     def groups(self) -> list[np.ndarray]:
@@ -204,15 +205,15 @@ class Items(Sequence[Item]):
         return chosen.items(self.files)
 
     def _is_by_path(self) -> bool:
-        for start in range(0, len(self), AT_A_TIME):
-            names = self.files.names(self.positions[start : start + AT_A_TIME + 1])  # with the next one after these
+        for start in range(0, len(self), ITEMS_AT_A_TIME):
+            names = self.files.names(self.positions[start : start + ITEMS_AT_A_TIME + 1])  # with the one after them
             if pc.any(pc.greater(names[:-1], names[1:])).as_py():
                 return False
         return True
 
 
 class ItemColumns:
-    """Gathers items, of which the columns lie on the disk."""
+    """Collects items in columns on disk."""
 
     def __init__(self) -> None:
         self._positions, self._splits, self._labels = Column(np.int64), Column(np.int8), Column(np.int32)

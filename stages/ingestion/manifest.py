@@ -1,4 +1,4 @@
-"""The manifest of a data set: a row for each file (see stages.core.dataset), written in pieces."""
+"""The manifest of a data set: one row per file (see stages.core.dataset), written in parts."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,10 @@ EXAMPLES = 5  # of files that cannot be decoded
 
 
 class ManifestWriter:
-    """Writes manifest.parquet and counts what comes by: in memory are ROWS of it at most.
+    """Writes manifest.parquet and counts its rows; at most ROWS of them are in memory.
 
-    accepted: images by (class, split). left_out: files by class, None for those of no class. reasons: files by the kind
-    of reason. undecodable: files; `examples` are the first of them, with the reason.
+    accepted: images by (class, split). left_out: files by class, None for files without a class. reasons: files by the
+    kind of reason. undecodable: files; `examples` are the first of them, with their reasons.
     """
 
     def __init__(self, folder: Path):
@@ -30,7 +30,7 @@ class ManifestWriter:
         self.examples: list[str] = []
 
     def append(self, columns: Mapping[str, Sequence]) -> None:
-        """Adds rows: all columns but `id`, or those that are not null."""
+        """Adds rows; `columns` are all but `id`, and may leave out columns of nulls."""
         count = len(columns["source"])
         given = {"id": np.arange(self.rows, self.rows + count), **columns}
         rows = pa.table({field.name: given.get(field.name, pa.nulls(count, field.type)) for field in SCHEMA}, SCHEMA)
@@ -41,7 +41,7 @@ class ManifestWriter:
             self._write()
 
     def leave_out(self, files: Sequence[tuple[str, str]]) -> None:
-        """Adds files that belong to no class: path and reason of each."""
+        """Adds files without a class: the path and reason of each."""
         self.append({"source": [path for path, _ in files], "reason": [reason for _, reason in files]})
 
     def _count(self, rows: pa.Table) -> None:
@@ -63,11 +63,11 @@ class ManifestWriter:
             self._pending = []
 
     def close(self) -> None:
-        """Writes what is pending."""
+        """Writes the pending rows and closes the file."""
         self._write()
         self._file.close()
 
 
 def kind_of(reason: str) -> str:
-    """The reason without what differs from file to file."""
+    """The reason without details that differ from file to file."""
     return "duplicates" if reason.startswith("duplicate of") else reason.split(":")[0]

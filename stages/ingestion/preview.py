@@ -15,7 +15,7 @@ PER_ROW = 12
 
 def write_preview(folder: Path, classes: Sequence[str]) -> None:
     """Draws train images of the data set in `folder` to its preview.png: a row per class, or a tile per class when
-    there are more than 20; the first 100 classes when there are more still."""
+    there are more than 20 classes, of which at most the first 100 are shown."""
     path, shards, labels = folder / "preview.png", open_shards(folder, "train"), read_labels(folder, "train")
     classes = list(classes)[:MAX_CLASSES]
     members = [np.flatnonzero(labels == label) for label in range(len(classes))]

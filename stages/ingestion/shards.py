@@ -1,5 +1,5 @@
-"""Decodes the images of a data set, and writes those that are accepted to the shards of their splits and a row for each
-to the manifest (see stages.core.dataset)."""
+"""Decodes the images of a data set, and writes the accepted ones to the shards of their splits and one row for each
+image to the manifest (see stages.core.dataset)."""
 
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing, suppress
@@ -18,11 +18,11 @@ from stages.ingestion.survey import Survey
 from stages.running.parallel import ordered_map
 from stages.running.terminal import Progress
 
-SMALL = 3000  # images: decoded before worker processes would have started
+SMALL = 3000  # images: so few are decoded before worker processes would have started
 
 
-class ColourAmongGrey(Exception):
-    """The survey saw grey images only, and there are others."""
+class UnexpectedColour(Exception):
+    """The survey found only grey images, but there are others."""
 
 
 def write_shards(
@@ -34,13 +34,13 @@ def write_shards(
     folder: Path,
     workers: int | None = None,
 ) -> ManifestWriter:
-    """Writes the shards of all splits into `folder`, and returns the manifest of `items`, to be closed.
+    """Writes the shards of all splits into `folder`, and returns the manifest of `items`, which the caller closes.
 
-    Of images with the same pixels the first is accepted. When the plan takes all images for grey and one is not, it
-    starts again in colour. The bytes are the same for any number of workers (see ordered_map). Raises UserError when
-    images differ in size and no size is asked for.
+    Of images with the same pixels the first is accepted. When the plan assumes grey images and one is not, it starts
+    again in colour. The bytes are the same for any number of workers (see ordered_map). Raises UserError when images
+    differ in size and no size is set.
     """
-    with suppress(ColourAmongGrey):
+    with suppress(UnexpectedColour):
         return write_as_planned(items, classes, plan, splitter, shard_mib, folder, workers)
     return write_as_planned(items, classes, plan.in_colour(), splitter, shard_mib, folder, workers)
 
@@ -54,7 +54,7 @@ def write_as_planned(
     folder: Path,
     workers: int | None = None,
 ) -> ManifestWriter:
-    """What write_shards does; raises ColourAmongGrey instead of starting again."""
+    """Does the same as write_shards, but raises UnexpectedColour instead of starting again."""
     for old in folder.glob("*.npy"):
         old.unlink()
     duplicates, manifest = DuplicateIndex(), ManifestWriter(folder)
@@ -64,15 +64,15 @@ def write_as_planned(
         bar = opened.enter_context(Progress("decode", len(items), "images"))
         for start, images, facts in chunks:
             if plan.maybe_grey and any(facts.colour):
-                raise ColourAmongGrey
+                raise UnexpectedColour
             chunk = items[start : start + len(facts.sha256)]
             sources, labels = chunk.sources(), chunk.labels.tolist()
             for source, width, height in zip(sources, facts.width, facts.height, strict=True):
                 plan.check_size(source, width, height)
             firsts = duplicates.first_occurrences(facts.sha256, start)
-            _name_duplicates(facts.reason, firsts, start, labels, items, classes)
+            _mark_duplicates(facts.reason, firsts, start, labels, items, classes)
             splits = splitter.assign_all(chunk.splits(), facts.sha256)
-            decoded = [index for index, sha256 in enumerate(facts.sha256) if sha256 is not None]  # those of `images`
+            decoded = [index for index, sha256 in enumerate(facts.sha256) if sha256 is not None]  # of `images`
             for split in SPLITS:
                 chosen = [k for k, i in enumerate(decoded) if splits[i] == split and facts.reason[i] is None]
                 shards[split].append(images[chosen])
@@ -82,8 +82,8 @@ def write_as_planned(
 
 
 def _decode(items: Items, plan: Survey, workers: int | None) -> Generator[tuple[int, np.ndarray, Facts]]:
-    """Yields, for one chunk of the items after the other: the index of the first, the images of those that can be
-    decoded, and the facts about all of them."""
+    """Yields for each chunk of the items, in order: the index of its first item, the decodable images, and the facts
+    about all items."""
     starts = range(0, len(items), plan.chunk)
     payloads = (items[start : start + plan.chunk].payloads() for start in starts)
     decode = partial(decode_chunk, target=plan.target)
@@ -92,7 +92,7 @@ def _decode(items: Items, plan: Survey, workers: int | None) -> Generator[tuple[
             yield start, images, facts
 
 
-def _name_duplicates(
+def _mark_duplicates(
     reasons: list[str | None],
     firsts: Sequence[int],
     start: int,
@@ -100,7 +100,7 @@ def _name_duplicates(
     items: Items,
     classes: Sequence[str],
 ) -> None:
-    """Sets the reasons of those among the items from `start` on whose pixels came before, in the item `firsts`."""
+    """Sets the reasons of the items from `start` on whose pixels occurred before, in the items `firsts`."""
     repeated = sorted({first for index, first in enumerate(firsts, start) if first != index})
     originals = dict(zip(repeated, items.take(repeated), strict=True))
     for index, first in enumerate(firsts):

@@ -14,12 +14,12 @@ from stages.ingestion.items import Files
 from stages.ingestion.names import readable
 from stages.running.terminal import UserError
 
-SHOWN = 20  # entries of data/raw that an error names
+MAX_ENTRIES = 20  # of data/raw that an error names
 
 
 @contextmanager
 def open_source(path: Path) -> Iterator[Source]:
-    """Yields the data set at `path`. Raises UserError when it is missing or is none."""
+    """Yields the data set at `path`. Raises UserError when it is missing or not a data set."""
     start = _first_bytes(path)
     if start is None:
         yield arrange(path.name, *walk(path))
@@ -45,7 +45,7 @@ def open_source(path: Path) -> Iterator[Source]:
 
 
 def _first_bytes(path: Path) -> bytes | None:
-    """None for a folder."""
+    """The first 512 bytes of a file; None for a folder."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -64,20 +64,21 @@ def _missing(path: Path) -> str:
     names = sorted(p.name for p in path.parent.glob("*"))
     hint = f"; `dvc pull {path}` fetches it" if f"{path.name}.dvc" in names else ""
     entries = [readable(name) for name in names if not name.startswith(".") and not name.endswith(".dvc")]
-    known = ", ".join(entries[:SHOWN]) + (f" and {len(entries) - SHOWN} more" if len(entries) > SHOWN else "")
+    more = f" and {len(entries) - MAX_ENTRIES} more" if len(entries) > MAX_ENTRIES else ""
+    known = ", ".join(entries[:MAX_ENTRIES]) + more
     return f"{path} not found{hint}; ingest.source can be {known or 'nothing yet'}, or a folder you add there"
 
 
 def walk(root: Path) -> tuple[Files, list[str]]:
-    """The files and folders below `root`, symbolic links followed (DVC's cache may use them), each folder once."""
-    top = str(root.absolute())  # workers elsewhere have another working directory
+    """The files and folders below `root`, with symbolic links followed (DVC's cache may use them), each folder once."""
+    top = str(root.absolute())  # the workers of a cluster have another working directory
     files, folders = Files(top), list[str]()
     seen = set()
     pending = [(top, "")]
     while pending:
         folder, prefix = pending.pop()
         try:
-            status = os.stat(folder)  # noqa: PTH116 - os.scandir works with strings, and is the fast way
+            status = os.stat(folder)  # noqa: PTH116 - os.scandir works with strings, and is faster
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
@@ -92,6 +93,6 @@ def walk(root: Path) -> tuple[Files, list[str]]:
                     pending.append((entry.path, f"{name}/"))
                 else:
                     files.add(name, Extent(entry.path) if entry.is_file() else "not a regular file, or a broken link")
-            except OSError as error:  # a link to itself, or into a folder that is closed to us
+            except OSError as error:  # a link to itself, or into a folder that we may not read
                 files.add(name, f"cannot be read: {error.strerror}")
     return files, folders

@@ -1,4 +1,4 @@
-"""A look at a few images before all are decoded: which size and how many channels the data set has."""
+"""Looks at a few images before all are decoded, to find the size and number of channels of the data set."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -9,9 +9,9 @@ from stages.imaging.resize import Target
 from stages.ingestion.items import Item, Items
 from stages.running.terminal import UserError
 
-SAMPLE = 16
-CHUNK_PIXELS = 2**21  # decoded at a time by one worker
-LIMITS = (8, 1024)  # px
+SAMPLE = 16  # images
+CHUNK_PIXELS = 2**21  # that one worker decodes at a time
+LIMITS = (8, 1024)  # of the size, px
 
 
 class Survey(NamedTuple):
@@ -22,16 +22,16 @@ class Survey(NamedTuple):
     chunk: int  # images to decode at a time
 
     def in_colour(self) -> "Survey":
-        """The same with three channels, which are no guess."""
+        """The same with three channels, which are not a guess."""
         return self._replace(target=self.target._replace(channels=3), maybe_grey=False)
 
     def check_size(self, source: str, width: int | None, height: int | None) -> None:
-        """Raises UserError when this image has another size than the others, and no size is asked for. Width and height
-        are None for one that cannot be decoded."""
+        """Raises UserError when this image differs in size from the others and no size is set. Width and height are
+        None for an image that cannot be decoded."""
         if self.same_size and width is not None and (width, height) != self.same_size:
-            ours = "x".join(map(str, self.same_size))
+            others = "x".join(map(str, self.same_size))
             raise UserError(
-                f"the images differ in size ({self.example} is {ours}, {source} is {width}x{height} px): "
+                f"the images differ in size ({self.example} is {others}, {source} is {width}x{height} px): "
                 f"set ingest.image_size to a number of px, for example 32 or 64"
             )
 
@@ -52,7 +52,7 @@ def limited(items: Sequence[Item], limit: int | None) -> Items:
 def survey(
     items: Sequence[Item], size: int | None, channels: Literal[1, 3] | None, fit: Literal["pad", "crop"]
 ) -> Survey:
-    """Decodes a few of the images and settles what is left open (None). Raises UserError when their sizes disagree."""
+    """Decodes a few images and fills in the settings that are None. Raises UserError when their sizes disagree."""
     sizes: dict[tuple[int, int], str] = {}
     colour = False
     for number, item in enumerate(chain((items[i] for i in evenly(len(items), SAMPLE)), items)):
@@ -71,7 +71,7 @@ def survey(
     same_size = next(iter(sizes)) if size is None and sizes else None
     if same_size:
         size = max(same_size) if fit == "pad" else min(same_size)
-    edge = size or LIMITS[0]  # nothing can be decoded: all of it will be listed as bad
+    edge = size or LIMITS[0]  # when no image can be decoded: all of them will be listed as bad
     largest = max([edge * edge, *(width * height for width, height in sizes)])
     found = Survey(
         Target(edge, channels or (3 if colour else 1), fit),

@@ -1,4 +1,4 @@
-"""The space in which generated images are measured: the penultimate layer of the reference network."""
+"""The feature space in which generated images are scored: the penultimate layer of the reference network."""
 
 from __future__ import annotations
 

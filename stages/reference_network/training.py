@@ -1,4 +1,4 @@
-"""Training the reference network: a classifier of fixed design."""
+"""Training the reference network: a classifier of fixed architecture."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ WIDTH = 32
 
 
 class ReferenceTraining:
-    """Trains the reference network: one recipe for the reference and for the classifier on generated images.
+    """Trains the reference network: one recipe for the reference and for the classifiers that evaluation trains.
 
-    shards: uint8 [n, height, width, channels] each; labels: int32 in their order. `reports` runs the training;
+    shards: uint8 [n, height, width, channels] each; labels: int32 in the same order. `reports` runs the training;
     `network` is then the result, in float32.
     """
 

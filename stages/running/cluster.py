@@ -1,8 +1,8 @@
-"""Maps a function over chunks on a Dask cluster that is there already; stages.running.parallel says when.
+"""Maps a function over chunks on a running Dask cluster; stages.running.parallel decides when.
 
 The workers of the cluster see this checkout and its data at the same paths: a shared file system. They outlive the
-stage, so each task names the code that it is meant for, and a worker that has other code in memory loads it again. One
-task runs at a time in a process, for decoding redirects file descriptors: `dask worker --nthreads 1` wastes nothing.
+stage, so each task names the code that it needs, and a worker with other code in memory reloads it. A process runs one
+task at a time, because decoding redirects file descriptors: `dask worker --nthreads 1` wastes nothing.
 """
 
 import os
@@ -24,42 +24,42 @@ R = TypeVar("R")
 
 ROOT = Path(__file__).resolve().parents[2]
 CONNECT_SECONDS = 5.0
-WORKERS_SECONDS = 60.0  # without any worker; VISIONLOOP_WORKERS_SECONDS where a queue is slower
-LOOK_SECONDS = 1.0  # between two looks at how many workers there are
-PACKAGES = ("numpy", "opencv-python-headless", "pandas", "pillow", "pyarrow")  # in which the tasks compute
+WORKERS_SECONDS = 60.0  # to wait while there are no workers; VISIONLOOP_WORKERS_SECONDS where a queue is slower
+POLL_SECONDS = 1.0  # between two counts of the workers
+PACKAGES = ("numpy", "opencv-python-headless", "pandas", "pillow", "pyarrow")  # with which the tasks compute
 
 
 def map_on_cluster(
     function: Callable[[T], R], chunks: Iterable[T], address: str, in_flight_per_worker: int
 ) -> Generator[R, None, None]:
-    """Yields `function(chunk)` in the order of `chunks`; at most `in_flight_per_worker` chunks per worker
-    are in flight.
+    """Yields `function(chunk)` in the order of `chunks`, with at most `in_flight_per_worker` chunks per worker in
+    flight.
 
-    The tasks of a worker that is lost are done again by others, each of them as often as the scheduler's
-    `allowed-failures` says. Raises UserError when the scheduler cannot be reached or goes away, when there are no
-    workers for a while, or when they see other code or have other packages than this process.
+    Other workers repeat the tasks of a lost one, each task as often as the scheduler's `allowed-failures` permits.
+    Raises UserError when the scheduler cannot be reached or disappears, when there are no workers for a while, or when
+    their code or packages differ from those of this process.
     """
-    run, code, packages = _task(), stages_digest(ROOT), installed_packages()
+    run, code, packages = _task_runner(), stages_digest(ROOT), installed_packages()
     window: deque[Future[bytes]] = deque()
     with _connected(address) as client:
-        crew = _Crew(client, address)
+        workers = _Workers(client, address)
         executor = client.get_executor(pure=False)
         try:
             for chunk in chunks:
                 task = pickle.dumps((function, chunk))
                 window.append(executor.submit(run, str(ROOT), code, packages, task))
-                while len(window) >= in_flight_per_worker * crew.size():
-                    yield pickle.loads(crew.wait_for(window.popleft()))
+                while len(window) >= in_flight_per_worker * workers.count():
+                    yield pickle.loads(workers.wait_for(window.popleft()))
             while window:
-                yield pickle.loads(crew.wait_for(window.popleft()))
+                yield pickle.loads(workers.wait_for(window.popleft()))
         finally:
             if client.status == "running":
-                executor.shutdown(wait=False)  # takes back what is in flight
+                executor.shutdown(wait=False)  # cancels what is in flight
 
 
 @contextmanager
 def _connected(address: str) -> Iterator[Any]:
-    """A client of the scheduler; whatever says that it is gone ends in one sentence."""
+    """Yields a client of the scheduler. Raises UserError when the scheduler or the workers fail."""
     from distributed import Client
     from distributed.client import ClosedClientError
     from distributed.scheduler import KilledWorker
@@ -69,66 +69,66 @@ def _connected(address: str) -> Iterator[Any]:
     except (OSError, ValueError) as error:
         raise UserError(
             f"no Dask scheduler answers at DASK_SCHEDULER_ADDRESS={address} ({error}): start one with "
-            "`dask scheduler`, correct the address, or unset it to work on this machine alone"
+            "`dask scheduler`, correct the address, or unset it to use only this machine"
         ) from None
     try:
         yield client
     except KilledWorker as error:
         raise UserError(
             f"the same task ended {error.allowed_failures + 1} workers of the Dask cluster, the last one at "
-            f"{error.last_worker.address}, most likely for want of memory: give workers more of it, or lower "
-            "ingest.shard_mib; their logs say more"
+            f"{error.last_worker.address}, most likely because memory ran out: give workers more, or lower "
+            "ingest.shard_mib; their logs hold details"
         ) from None
     except ImportError as error:  # code or packages, see `check_worker`
-        raise UserError(f"a worker of the Dask cluster cannot do its task: {error}") from None
+        raise UserError(f"a worker of the Dask cluster cannot run its task: {error}") from None
     except (CancelledError, ClosedClientError):
         raise UserError(
             f"the connection to the Dask scheduler at {address} was lost: run it again when the scheduler is back, or "
-            "unset DASK_SCHEDULER_ADDRESS to work on this machine alone"
+            "unset DASK_SCHEDULER_ADDRESS to use only this machine"
         ) from None
     finally:
         client.close()
 
 
-class _Crew:
-    """The workers of the cluster: they may become more or fewer at any time."""
+class _Workers:
+    """The workers of the cluster, whose number may change at any time."""
 
     def __init__(self, client: Any, address: str):
         self.client, self.address = client, address
         self.patience = float(os.environ.get("VISIONLOOP_WORKERS_SECONDS") or WORKERS_SECONDS)
-        self.count, self.seen = 0, time.monotonic()  # when there was a worker
-        self.looked = -LOOK_SECONDS
+        self.last_count, self.last_seen = 0, time.monotonic()  # when there was a worker
+        self.polled = -POLL_SECONDS
 
-    def size(self) -> int:
-        """How many there are, at least 1: it is no more than a few seconds old."""
+    def count(self) -> int:
+        """The number of workers, at least 1; it is at most a few seconds old."""
         now = time.monotonic()
-        if now - self.looked >= LOOK_SECONDS:
+        if now - self.polled >= POLL_SECONDS:
             try:
-                self.count, self.looked = self.client.scheduler_info(n_workers=1)["n_workers"], now
+                self.last_count, self.polled = self.client.scheduler_info(n_workers=1)["n_workers"], now
             except OSError:
                 raise CancelledError from None
-            if self.count:
-                self.seen = now
-        return max(1, self.count)
+            if self.last_count:
+                self.last_seen = now
+        return max(1, self.last_count)
 
     def wait_for(self, future: Future[bytes]) -> bytes:
         while not future.done():
-            self.size()
-            if time.monotonic() - self.seen > self.patience:
+            self.count()
+            if time.monotonic() - self.last_seen > self.patience:
                 raise UserError(
                     f"the Dask cluster at {self.address} has had no worker for {self.patience:.0f} seconds: start "
-                    "some with `dask worker`, or set VISIONLOOP_WORKERS_SECONDS to wait for longer"
+                    "some with `dask worker`, or set VISIONLOOP_WORKERS_SECONDS to wait longer"
                 )
             try:
-                return future.result(timeout=LOOK_SECONDS)
+                return future.result(timeout=POLL_SECONDS)
             except TimeoutError:
-                continue  # of this wait, or of the task, which is done then
+                continue  # of this wait, or raised by the task, which is then done
         return future.result()
 
 
-def _task() -> Callable[[str, str, dict[str, str], bytes], bytes]:
-    """What a worker is asked to run. A function inside a function is pickled with its code, so that the worker need
-    know nothing of this project before."""
+def _task_runner() -> Callable[[str, str, dict[str, str], bytes], bytes]:
+    """The function that a worker runs for each task. A nested function is pickled with its code, so the worker does not
+    need this project installed."""
 
     def run(root: str, code: str, packages: dict[str, str], task: bytes) -> bytes:
         import importlib
@@ -158,29 +158,28 @@ def _task() -> Callable[[str, str, dict[str, str], bytes], bytes]:
 
 
 def check_worker(address: str, root: str, code: str, packages: dict[str, str]) -> None:
-    """Raises ImportError when the worker in which this runs does not see the code or have the packages that a task is
-    meant for."""
+    """Raises ImportError when the worker that runs this has other code or packages than the task needs."""
     if stages_digest(Path(root)) != code:
         raise ImportError(
             f"{address} sees other files below {root}/stages than the stage did when it started: they were changed, or "
-            "the file system lags behind; run it again"
+            "the file system lags behind; run the stage again"
         )
     found = installed_packages()
     for name, expected in packages.items():
         if found[name] != expected:
             raise ImportError(
-                f"{address} has {name} {found[name] or 'not at all'}, and {expected or 'none'} is here: the same bytes "
-                "need the same packages, those of requirements.lock"
+                f"{address} has {name} {found[name] or '(not installed)'}, expected {expected or '(not installed)'} as "
+                "here: install the packages of requirements.lock, because the same bytes need the same versions"
             )
 
 
 def stages_digest(root: Path) -> str:
-    """Of the Python files that tasks are made of."""
+    """The digest of the Python files below stages/, which hold the code of all tasks."""
     return code_digest(root / "stages", root, "*.py")
 
 
 def installed_packages() -> dict[str, str]:
-    """The versions of PACKAGES here; an empty one where a package is missing."""
+    """The installed versions of PACKAGES; empty where a package is missing."""
     versions = {}
     for name in PACKAGES:
         try:

@@ -1,7 +1,7 @@
-"""Digests of code: by name and bytes, without what Python or a file browser leaves beside it.
+"""Digests of code: over names and bytes, without the files that Python or a file browser adds.
 
-Reads .dvcignore at the root of the checkout, as DVC does when it hashes a dependency: what is excluded there changes no
-digest.
+Reads .dvcignore at the root of the checkout, as DVC does when it hashes a dependency: files that it excludes do not
+change a digest.
 """
 
 import hashlib
@@ -11,8 +11,8 @@ from pathspec import GitIgnoreSpec
 
 
 def code_files(path: Path, root: Path, pattern: str = "*") -> list[Path]:
-    """The file `path`, or the files below the folder `path` whose name fits `pattern`, in order, without those that the
-    .dvcignore of the checkout at `root` excludes. `path` starts with `root`."""
+    """The file `path`, or the files below the folder `path` whose names match `pattern`, sorted, except where the
+    .dvcignore of the checkout at `root` excludes them. `path` starts with `root`."""
     ignore = root / ".dvcignore"
     excluded = GitIgnoreSpec.from_lines(ignore.read_text(encoding="utf-8").splitlines() if ignore.exists() else [])
     found = path.rglob(pattern) if path.is_dir() else [path]

@@ -1,5 +1,5 @@
-"""Which of several processes this one is, as its launcher says in the environment: TF_CONFIG, which Kubernetes'
-training operator sets, or the variables of a Slurm step."""
+"""Which of several processes this one is, by the environment that its launcher sets: TF_CONFIG, as set by Kubernetes'
+training operator, or the variables of a Slurm step."""
 
 import json
 import os
@@ -11,22 +11,22 @@ EXAMPLE = '{"cluster": {"worker": ["host-a:2222", "host-b:2222"]}, "task": {"typ
 
 
 def tf_config() -> dict[str, Any]:
-    """TF_CONFIG, or {} when it names no more than one worker. Raises UserError when it cannot be read."""
+    """TF_CONFIG, or {} when it names at most one worker. Raises UserError when it is not valid."""
     text = os.environ.get("TF_CONFIG", "")
     try:
-        found = json.loads(text or "{}")
-        cluster = {kind: list(hosts) for kind, hosts in found.get("cluster", {}).items()}
+        config = json.loads(text or "{}")
+        cluster = {kind: list(hosts) for kind, hosts in config.get("cluster", {}).items()}
         if not cluster:
             return {}
-        kind, index = found["task"]["type"], int(found["task"]["index"])
-        known = set(cluster) <= {"chief", "worker"} and 0 <= index < len(cluster[kind])
+        kind, index = config["task"]["type"], int(config["task"]["index"])
+        valid = set(cluster) <= {"chief", "worker"} and 0 <= index < len(cluster[kind])
     except (ValueError, KeyError, TypeError, AttributeError):
-        known = False
-    if not known:
+        valid = False
+    if not valid:
         raise UserError(
-            f"TF_CONFIG is {text!r}, expected a cluster of `worker`, and maybe a `chief`, and this task, like {EXAMPLE}"
+            f"TF_CONFIG is {text!r}, expected a cluster of `worker`, optionally a `chief`, and a task, as in {EXAMPLE}"
         )
-    return found if sum(map(len, cluster.values())) > 1 else {}
+    return config if sum(map(len, cluster.values())) > 1 else {}
 
 
 def slurm_tasks() -> int:
@@ -35,7 +35,7 @@ def slurm_tasks() -> int:
 
 
 def is_chief() -> bool:
-    """Whether this is the one of the processes that writes: the first, or the only one."""
+    """Whether this process is the one that writes outputs: the first, or the only one."""
     config = tf_config()
     if config:
         kind, index = config["task"]["type"], int(config["task"]["index"])

@@ -1,9 +1,9 @@
-"""Params that have another name or section than before, so that a stage that meets an old one can say where it is now.
+"""Params that were renamed or moved to another section, so that a stage that finds an old name can state the new one.
 
-Only errors read this; docs/upgrading.md explains it, and `python -m ops upgrade` moves them.
+Only error messages use this; docs/upgrading.md explains it, and `visionloop upgrade` moves them.
 """
 
-# The old name of a param, and its names now.
+# The old name of each param: its names now.
 MOVED: dict[str, tuple[str, ...]] = {
     **{
         f"evaluate.{name}": (f"evaluate_gan.{name}",)
@@ -25,8 +25,8 @@ MOVED: dict[str, tuple[str, ...]] = {
 }
 
 
-def left_behind(document: dict, section: str) -> dict[str, str]:
-    """The params in an old place that belong to `section` now: their old names, and their new ones."""
+def params_to_move(document: dict, section: str) -> dict[str, str]:
+    """The params of `document` in an old place that now belong to `section`: new names by old names."""
     found: dict[str, str] = {}
     for old, places in MOVED.items():
         before, _, name = old.partition(".")
@@ -36,7 +36,7 @@ def left_behind(document: dict, section: str) -> dict[str, str]:
     return found
 
 
-def place_of(section: str, name: str) -> str:
-    """Where a param of that name is, when `section` is the wrong one for it; empty when it is nowhere."""
+def name_elsewhere(section: str, name: str) -> str:
+    """The full name of a moved param called `name` outside of `section`; empty when there is none."""
     places = [new for news in MOVED.values() for new in news]
     return next((new for new in places if new.endswith(f".{name}") and not new.startswith(f"{section}.")), "")

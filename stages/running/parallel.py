@@ -1,8 +1,8 @@
 """Maps a function over chunks, on this machine or a Dask cluster: results in order, memory bounded.
 
-Where it runs is no param: DASK_SCHEDULER_ADDRESS, as Dask's own programs read it, names a cluster; without it the
-chunks are computed by processes of this machine. The results are the same everywhere, and a process that dies costs its
-own task only, which is done again.
+Where it runs is not a param: DASK_SCHEDULER_ADDRESS, which Dask's own programs read, too, names a cluster; without it,
+processes of this machine compute the chunks. The results are the same everywhere, and when a process dies, only its own
+task is repeated.
 
 Output-neutral: nothing here may change a byte below data/.
 """
@@ -31,8 +31,8 @@ def available_cores() -> int:
 
 
 def shared_temporary_folder() -> str:
-    """Where to put a temporary file that workers read: on a cluster they see this checkout, but not this machine's own
-    temporary folder, unless TMPDIR names another."""
+    """The folder for temporary files that workers read. The workers of a cluster see this checkout, but not the
+    temporary folder of this machine, unless TMPDIR names a shared one."""
     if os.environ.get("DASK_SCHEDULER_ADDRESS") and not os.environ.get("TMPDIR"):
         folder = Path(".visionloop").absolute()
         folder.mkdir(exist_ok=True)
@@ -45,11 +45,11 @@ def ordered_map(
 ) -> Generator[R, None, None]:
     """Yields `function(chunk)` in the order of `chunks`, at most three chunks per worker in flight.
 
-    workers: so many processes of this machine; with one, everything happens in this process. None leaves it to the
-    environment: those of the Dask cluster at DASK_SCHEDULER_ADDRESS, else one for each core. Processes end when the
-    generator does, or is closed. threads: takes threads instead of processes of this machine, for a function that
-    leaves Python's lock to others most of the time. `function` and the chunks must be picklable, and `function`
-    importable from stages/; paths in them must be absolute: the workers of a cluster have another working directory.
+    workers: the number of processes on this machine; with one, everything runs in this process. None leaves the choice
+    to the environment: the workers of the Dask cluster at DASK_SCHEDULER_ADDRESS, else one process per core. Processes
+    end when the generator ends or is closed. threads: uses threads instead of processes on this machine, for a function
+    that releases Python's lock most of the time. `function` and the chunks must be picklable, and `function` importable
+    from stages/; paths in them must be absolute: the workers of a cluster have another working directory.
     """
     address = os.environ.get("DASK_SCHEDULER_ADDRESS")
     if workers is None and address:
@@ -65,13 +65,13 @@ def ordered_map(
 def _map_locally(
     function: Callable[[T], R], chunks: Iterable[T], workers: int, threads: bool
 ) -> Generator[R, None, None]:
-    """A window of futures over one pool, whose threads compute or each wait for a process."""
+    """Keeps a window of futures over one pool, whose threads compute, or wait for one process each."""
     window, pool = deque[Future[R]](), ThreadPoolExecutor(workers)
     processes = [] if threads else [Process(getattr(function, "func", function).__module__) for _ in range(workers)]
     run = function if threads else _in_processes(function, processes)
     try:
         for process in processes:
-            pool.submit(process.start)  # while the first chunks are made
+            pool.submit(process.start)  # while the first chunks are prepared
         for chunk in chunks:
             window.append(pool.submit(run, chunk))
             if len(window) == IN_FLIGHT_PER_WORKER * workers:
@@ -86,7 +86,7 @@ def _map_locally(
 
 
 def _in_processes(function: Callable[[T], R], processes: Iterable[Process]) -> Callable[[T], R]:
-    """`function`, called in whichever process is idle."""
+    """`function`, called in an idle process."""
     idle = SimpleQueue[Process]()
     for process in processes:
         idle.put(process)

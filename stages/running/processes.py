@@ -1,7 +1,7 @@
-"""Calls a function in another process of this machine, and in a new one should that process die.
+"""Calls a function in another process of this machine, and in a new one when that process dies.
 
-Not concurrent.futures: the processes of its pool share two pipes, so that one which dies in the middle of a message
-leaves the others, and whoever waits for them, waiting for ever. Here each has a pipe of its own.
+Not concurrent.futures: the processes of its pool share two pipes, so when one dies in the middle of a message, the
+others and their caller wait for ever. Here each process has its own pipe.
 """
 
 import multiprocessing
@@ -19,14 +19,14 @@ from stages.running.terminal import UserError
 
 R = TypeVar("R")
 
-ALLOWED_FAILURES = 3  # processes that a call may cost without being given up, as Dask's `allowed-failures`
+ALLOWED_FAILURES = 3  # processes that may die during one call, as Dask's `allowed-failures`
 
 
 class Process:
-    """A process for one call at a time; `start` and `end` may come from any thread."""
+    """A process for one call at a time; any thread may call `start` and `end`."""
 
     def __init__(self, *modules: str):
-        """modules: imported once, by the server of which all processes are copies."""
+        """modules: imported once, by the server that all processes are forked from."""
         # Not fork: this process may have threads.
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([__name__, *modules])
@@ -35,10 +35,10 @@ class Process:
         self._ended = False
 
     def start(self) -> Connection:
-        """Starts the process unless it runs, and returns this end of its pipe. Raises RuntimeError after `end`."""
+        """Starts the process unless it is running, and returns our end of its pipe. Raises RuntimeError after `end`."""
         with self._lock:
             if self._ended:
-                raise RuntimeError("this process was ended for good")
+                raise RuntimeError("`end` was called: this process cannot start again")
             if self._running is None:
                 ours, theirs = self._context.Pipe()
                 process = self._context.Process(target=_serve, args=(theirs,), daemon=True)
@@ -50,7 +50,7 @@ class Process:
     def call(self, function: Callable[..., R], *args: Any) -> R:
         """Returns `function(*args)`, or raises what it raised; all of these must be picklable.
 
-        Raises UserError when the call has cost more processes than ALLOWED_FAILURES.
+        Raises UserError when more than ALLOWED_FAILURES processes die during the call.
         """
         call = pickle.dumps((function, args), protocol=5)
         for _ in range(1 + ALLOWED_FAILURES):
@@ -66,8 +66,8 @@ class Process:
                 raise error from RuntimeError(f"in a worker process:\n{trace}")
             return result
         raise UserError(
-            f"worker processes were ended by the system, {1 + ALLOWED_FAILURES} times at the same task, most likely "
-            "for want of memory"
+            f"the system ended {1 + ALLOWED_FAILURES} worker processes during the same task, most likely because "
+            "memory ran out: free some and run it again"
         )
 
     def end(self) -> None:
@@ -99,6 +99,6 @@ def _answer(call: bytes) -> bytes:
         trace = traceback.format_exc()
         try:
             pickle.loads(answer := pickle.dumps((None, error, trace)))
-        except Exception:  # of a class that cannot be pickled, or not be made again
+        except Exception:  # its class cannot be pickled or unpickled
             return pickle.dumps((None, RuntimeError(repr(error)), trace))
         return answer

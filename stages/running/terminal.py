@@ -1,4 +1,4 @@
-"""What a stage says to the person who runs it: one progress bar, a short summary, and errors in one sentence.
+"""What a stage prints for the person who runs it: one progress bar, a short summary, and errors in one sentence.
 
 Output-neutral: nothing here may change a byte below data/.
 """
@@ -7,19 +7,26 @@ import errno
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from tqdm import tqdm
 
-SECONDS_BETWEEN_LINES = 30  # without a terminal, progress is a plain line this often
+SECONDS_BETWEEN_LINES = 30  # of progress, without a terminal
 
 
-_silent = False
+@dataclass
+class Verbosity:
+    """What this process prints. silent: only errors, because it is one of several processes that print the same."""
+
+    silent: bool = False
+
+
+verbosity = Verbosity()
 
 
 def silence() -> None:
-    """From here on this process says nothing but errors: it is one of several that do the same."""
-    global _silent
-    _silent = True
+    """From now on this process prints only errors."""
+    verbosity.silent = True
 
 
 class UserError(Exception):
@@ -27,11 +34,11 @@ class UserError(Exception):
 
 
 class Interrupted(KeyboardInterrupt):
-    """SIGTERM or Ctrl-C came, and what was done is saved; the message says how to resume."""
+    """SIGTERM or Ctrl-C arrived, and progress is saved; the message states how to resume."""
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Runs a stage's `main`; a UserError ends the process with its sentence instead of a traceback."""
+    """Runs a stage's `main`; a UserError ends the process with its message instead of a traceback."""
     try:
         main()
     except UserError as error:
@@ -49,24 +56,24 @@ def run_stage(main: Callable[[], None]) -> None:
 
 def say(*lines: str) -> None:
     """Prints the lines of a stage's summary."""
-    for line in () if _silent else lines:
+    for line in () if verbosity.silent else lines:
         print(f"  {line}", flush=True)
 
 
 class Progress:
-    """A progress bar in a terminal, a plain line now and then elsewhere.
+    """A progress bar in a terminal; elsewhere a plain line every SECONDS_BETWEEN_LINES.
 
     `with Progress("decode", total=n, unit="images") as bar: bar.advance(k); bar.note("loss 0.31")`
     """
 
-    def __init__(self, what: str, total: int, unit: str = "it", done: int = 0):
-        self.what, self.total, self.unit = what, total, unit
+    def __init__(self, label: str, total: int, unit: str = "it", done: int = 0):
+        self.label, self.total, self.unit = label, total, unit
         self.first = self.done = done
         self.text = ""
-        self.interactive = sys.stderr.isatty() and not _silent
+        self.interactive = sys.stderr.isatty() and not verbosity.silent
         self.started = self.printed = time.monotonic()
         self.bar = tqdm(
-            total=total, desc=f"  {what}", unit=f" {unit}", leave=False, initial=done, disable=not self.interactive
+            total=total, desc=f"  {label}", unit=f" {unit}", leave=False, initial=done, disable=not self.interactive
         )
 
     def __enter__(self) -> "Progress":
@@ -76,17 +83,17 @@ class Progress:
         self.bar.close()
 
     def note(self, text: str) -> None:
-        """Shows `text` behind the bar."""
+        """Shows `text` after the bar."""
         self.text = text
         self.bar.set_postfix_str(text, refresh=False)
 
     def advance(self, count: int = 1) -> None:
-        """Says that `count` more of `total` are done."""
+        """Adds `count` to the units that are done."""
         self.done += count
         self.bar.update(count)
         now = time.monotonic()
-        if not self.interactive and not _silent and now - self.printed >= SECONDS_BETWEEN_LINES:
+        if not self.interactive and not verbosity.silent and now - self.printed >= SECONDS_BETWEEN_LINES:
             self.printed = now
             rate = (self.done - self.first) / (now - self.started)
             tail = f", {self.text}" if self.text else ""
-            print(f"  {self.what}: {self.done}/{self.total} {self.unit}, {rate:.0f}/s{tail}", flush=True)
+            print(f"  {self.label}: {self.done}/{self.total} {self.unit}, {rate:.0f}/s{tail}", flush=True)

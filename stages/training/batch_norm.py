@@ -1,5 +1,5 @@
-"""Batch norm for training only: by TensorFlow's fused operation, four to five times faster on processors than Keras'
-own layer, which computes in float32 step by step; and over the whole batch, where several replicas share it."""
+"""Batch norm for training only: TensorFlow's fused operation, four to five times faster on CPUs than Keras' own layer,
+which computes step by step in float32; and statistics of the whole batch when several replicas share it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from stages.training.tensorflow import compute_in, keras, tf
 
 
 def with_fused_batch_norm(model):
-    """A copy of `model`, with its weights, whose batch norms (Ioffe & Szegedy 2015) are computed by one operation while
-    they train, or on several replicas by Keras' own layer, whose statistics are those of all. `model` itself when it
-    has none.
+    """A copy of `model` with the same weights, whose batch norms (Ioffe & Szegedy 2015) use the fused operation in
+    training, or on several replicas Keras' own layer, synchronised over all of them. Returns `model` itself when it has
+    no batch norm.
 
-    The weights and their order are the same, so that `model.set_weights(copy.get_weights())` brings them back to
-    Keras' own layers.
+    The weights keep their order, so that `model.set_weights(copy.get_weights())` returns them to Keras' own layers.
     """
     if not any(isinstance(layer, keras.layers.BatchNormalization) for layer in _layers(model)):
         return model
@@ -39,9 +38,9 @@ def _layers(model):
         yield from _layers(layer) if hasattr(layer, "layers") else [layer]
 
 
-@cache  # defined at first use, for TensorFlow is imported then
+@cache  # defined at first use, because TensorFlow is imported only then
 def _fused_layer():
-    @keras.saving.register_keras_serializable("visionloop")  # so that a network that holds one can be cloned
+    @keras.saving.register_keras_serializable("visionloop")  # required to clone a network that holds one
     class FusedBatchNormalization(keras.layers.BatchNormalization):
         def call(self, inputs, training=None, mask=None):
             image_maps = len(inputs.shape) == 4 and self.axis in (-1, 3)
@@ -51,7 +50,7 @@ def _fused_layer():
             scale = self.gamma if self.scale else tf.ones(filters)
             offset = self.beta if self.center else tf.zeros(filters)
             outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(inputs, scale, offset, epsilon=self.epsilon)
-            # The operation gives the unbiased variance; Keras keeps the biased one.
+            # The operation returns the unbiased variance; Keras keeps the biased one.
             count = tf.cast(tf.size(inputs) // filters, tf.float32)
             variance *= (count - 1.0) / count
             self.moving_mean.assign_add((1.0 - self.momentum) * (mean - self.moving_mean))

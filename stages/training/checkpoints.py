@@ -1,8 +1,8 @@
-"""Checkpoints of a training, outside DVC's outputs: a killed stage goes on where it was and ends with the same bytes.
+"""Checkpoints of a training, outside DVC's outputs: a killed stage resumes where it was and ends with the same bytes.
 
-They lie in .visionloop/checkpoints of the main checkout, in a folder named by everything that shapes the result: the
-stage's params, the content of its dependencies in dvc.yaml (code and data) and the fingerprint of the machine. So a
-changed param, file or machine never takes up a checkpoint that is not its own.
+They lie in .visionloop/checkpoints of the main checkout, in a folder named after everything that shapes the result: the
+stage's params, the content of its dependencies in dvc.yaml (code and data) and the fingerprint of the machine. A
+changed param, file or machine therefore has its own folder: no training resumes from a checkpoint of another one.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ from stages.running.terminal import UserError
 from stages.training.distribution import bytes_from_chief
 from stages.training.fingerprint import fingerprint
 
-SECONDS = 30.0  # between two checkpoints, unless VISIONLOOP_CHECKPOINT_SECONDS says otherwise
-KEPT = 2  # the newest, and the one before it should the newest turn out torn
-FORGOTTEN_AFTER = 30 * 24 * 3600.0  # seconds since a training that nobody took up again
+SECONDS_BETWEEN_SAVES = 30.0  # unless VISIONLOOP_CHECKPOINT_SECONDS sets another value
+CHECKPOINTS_KEPT = 2  # the newest, and the previous one in case the newest is damaged
+EXPIRE_SECONDS = 30 * 24 * 3600.0  # age at which the checkpoints of an abandoned training are removed
 
 
 class Checkpoint:
     """The saved state of one training.
 
-    As a context it holds the lock of its folder (a second trainer of the same thing waits), turns SIGTERM and Ctrl-C
+    As a context manager it locks its folder (a second process with the same training waits), turns SIGTERM and Ctrl-C
     into `stop_requested`, and removes the folder when the block ends without an error.
-    `memory` is what the stage itself wants back: a dict of JSON values, arrays and lists of arrays.
-    Of several processes the chief alone touches the folder; the others are given what it has read.
+    `memory` is the stage's own state, saved and restored with the variables: a dict of JSON values and lists of arrays.
+    Of several processes only the chief accesses the folder; the others receive the state from it.
     """
 
     def __init__(self, stage: str, params: Params, memory: dict[str, Any]):
         self.memory, self.stop_requested = memory, False
         self.stage, self.params = stage, params
-        text = os.environ.get("VISIONLOOP_CHECKPOINT_SECONDS", str(SECONDS))
+        text = os.environ.get("VISIONLOOP_CHECKPOINT_SECONDS", str(SECONDS_BETWEEN_SAVES))
         try:
             self.seconds = float(text)
         except ValueError:
@@ -61,7 +61,7 @@ class Checkpoint:
 
     @cached_property
     def key(self) -> str:
-        """Of everything that shapes the result."""
+        """The hash of everything that shapes the result."""
         document = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))
         parts: dict[str, Any] = {"params": self.params.model_dump(), "fingerprint": fingerprint()}
         for dependency in sorted(document["stages"][self.stage]["deps"]):
@@ -74,30 +74,27 @@ class Checkpoint:
 
     @cached_property
     def folder(self) -> Path:
-        """Where it is kept."""
+        """The folder that holds the checkpoints."""
         return main_checkout() / ".visionloop" / "checkpoints" / f"{self.stage}-{self.key}"
 
     def __enter__(self) -> Checkpoint:
         if is_chief():
-            self._take_folder()
+            self._lock_folder()
         self.handlers = {}
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self.handlers[number] = signal.signal(number, self._request_stop)
         return self
 
-    def _take_folder(self) -> None:
+    def _lock_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        _forget_old(self.folder.parent)
-        self.lock = self.folder.with_name(f"{self.folder.name}.lock").open(
-            "w"
-        )  # outlives the folder: others wait for it
+        _remove_expired(self.folder.parent)
+        # The lock file outlives the folder, because other processes wait for it.
+        self.lock = self.folder.with_name(f"{self.folder.name}.lock").open("w")
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(
-                "  another process is at this very training, left from an interrupted run: waiting for it", flush=True
-            )
+            print("  another process is already running this training: waiting for it", flush=True)
             fcntl.flock(self.lock, fcntl.LOCK_EX)
             self.folder.mkdir(exist_ok=True)
 
@@ -110,16 +107,16 @@ class Checkpoint:
             self.lock.close()
 
     def _request_stop(self, number: int, frame: FrameType | None) -> None:
-        if self.stop_requested:  # asked twice: at once
+        if self.stop_requested:  # the second request stops at once
             raise KeyboardInterrupt
         self.stop_requested = True
 
     def is_due(self) -> bool:
-        """Whether it is time to save."""
+        """Whether the next checkpoint is due."""
         return self.stop_requested or time.monotonic() - self.saved_at >= self.seconds
 
     def save(self, variables: Sequence[Any], step: int, progress: dict[str, Any]) -> None:
-        """Writes a checkpoint that appears whole or not at all; `progress` is the loop's own state, JSON-able."""
+        """Writes a checkpoint atomically; `progress` is the loop's own state, a dict of JSON values."""
         if not is_chief():
             return
         arrays = {f"variable/{i}": np.asarray(value.numpy()) for i, value in enumerate(variables)}
@@ -134,19 +131,19 @@ class Checkpoint:
         )
         partial = self.folder / "partial"
         with partial.open("wb") as file:
-            np.savez(file, **cast(Any, arrays))  # a zip file: each array carries a checksum
+            np.savez(file, **cast(Any, arrays))  # a zip file: each array has a checksum
             file.flush()
             os.fsync(file.fileno())
         partial.rename(self.folder / f"{step:012d}.npz")
         _sync_folder(self.folder)
-        for old in sorted(self.folder.glob("*.npz"))[:-KEPT]:
+        for old in sorted(self.folder.glob("*.npz"))[:-CHECKPOINTS_KEPT]:
             old.unlink()
         self.saved_at = time.monotonic()
 
     def restore(self, variables: Sequence[Any]) -> tuple[int, dict[str, Any]]:
-        """Sets the variables and the memory to the newest whole checkpoint and returns its step and progress; (0, {})
-        when there is none."""
-        content = bytes_from_chief(self._newest_whole)
+        """Restores the variables and the memory from the newest intact checkpoint; returns its step and progress, or
+        (0, {}) when there is none."""
+        content = bytes_from_chief(self._newest_intact)
         if not content:
             return 0, {}
         arrays = _arrays(content)
@@ -159,15 +156,15 @@ class Checkpoint:
             self.memory[name] = [arrays[f"memory/{name}/{i}"] for i in range(count)]
         return meta["step"], meta["progress"]
 
-    def _newest_whole(self) -> bytes:
-        """The content of the newest checkpoint that is not damaged; nothing when there is none."""
+    def _newest_intact(self) -> bytes:
+        """The content of the newest intact checkpoint; empty when there is none."""
         for path in sorted(self.folder.glob("*.npz"), reverse=True):
             try:
                 content = path.read_bytes()
                 json.loads(_arrays(content)["meta"].tobytes())
                 return content
             except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-                print(f"  checkpoint {path.name} is damaged ({error}): taking the one before it", flush=True)
+                print(f"  checkpoint {path.name} is damaged ({error}): using the previous one", flush=True)
                 path.unlink()
         return b""
 
@@ -185,8 +182,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _forget_old(folder: Path) -> None:
+def _remove_expired(folder: Path) -> None:
     for path in folder.iterdir():
         newest = max(p.stat().st_mtime for p in [path, *path.glob("*")])
-        if time.time() - newest > FORGOTTEN_AFTER:
+        if time.time() - newest > EXPIRE_SECONDS:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)

@@ -1,10 +1,9 @@
 """Training on several GPUs and several machines, with the results of one.
 
-Nothing of this is a param. The processes of a job are told apart by what its launcher sets (see launcher.py), and
-several GPUs of one machine are found by themselves. Batches, their order and what is drawn at random are those of one
-process: each replica, a GPU or a worker without any, computes its rows of every batch, and gradients and batch
-statistics are averages over the whole batch. The chief writes outputs, checkpoints and records; the other processes
-compute and leave.
+Nothing here is a param. The environment that a launcher sets defines the processes of a job (see launcher.py), and the
+GPUs of one machine are detected. Batches, their order and random draws are those of one process: each replica, a GPU or
+a worker without one, computes its rows of every batch, and gradients and batch statistics are averages over the whole
+batch. The chief writes outputs, checkpoints and records; the other processes only compute.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from stages.running.launcher import is_chief, slurm_tasks, tf_config
 from stages.running.terminal import UserError, silence
 from stages.training.tensorflow import tf
 
-FIRST_PORT, PORTS = 20_000, 10_000  # for Slurm's tasks: below those that Linux gives to clients
+FIRST_PORT, PORTS = 20_000, 10_000  # for Slurm's tasks, below Linux's ephemeral ports
 
 _joined: Any = None
 
@@ -35,12 +34,12 @@ _joined: Any = None
 
 @contextmanager
 def joined(batch_size: int, name: str) -> Iterator[None]:
-    """Inside, this process computes with the others of its job, for which it waits, and on all its GPUs; the chief
-    alone says how it goes. Outside it computes alone.
+    """Inside, this process waits for the others of its job and computes with them, on all its GPUs, and only the chief
+    prints. Outside, it computes by itself.
 
-    To be entered before TensorFlow computes anything, and before a Checkpoint: TensorFlow takes SIGTERM for itself when
-    it meets others, and the Checkpoint takes it back. Raises UserError when the replicas cannot share a batch evenly;
-    name: that of the param.
+    Enter it before TensorFlow computes anything, and before a Checkpoint: TensorFlow handles SIGTERM once it is
+    connected to other processes, and the Checkpoint takes the signal back. Raises UserError when the replicas cannot
+    share a batch evenly; name: the param that sets the batch size.
     """
     global _joined
     if not is_chief():
@@ -54,8 +53,8 @@ def joined(batch_size: int, name: str) -> Iterator[None]:
     try:
         if batch_size % replicas():
             raise UserError(
-                f"{name} is {batch_size}, and {replicas()} replicas (GPUs, or workers without any) share each batch "
-                f"evenly: set it to a multiple of {replicas()}, or use another number of them"
+                f"{name} is {batch_size}, which {replicas()} replicas (GPUs, or workers without GPUs) cannot share "
+                f"evenly: set it to a multiple of {replicas()}, or use another number of replicas"
             )
         yield
     finally:
@@ -63,18 +62,18 @@ def joined(batch_size: int, name: str) -> Iterator[None]:
 
 
 def strategy():
-    """How this process computes: as joined, else alone."""
+    """The strategy of the joined replicas, or TensorFlow's default for one."""
     return _joined or tf.distribute.get_strategy()
 
 
 def replicas() -> int:
-    """In how many parts each batch is computed."""
+    """The number of replicas that share each batch."""
     return strategy().num_replicas_in_sync
 
 
 @contextmanager
 def output_folder(path: Path) -> Iterator[Path]:
-    """`atomic_folder(path)` on the chief; elsewhere a folder that is thrown away."""
+    """`atomic_folder(path)` on the chief; a temporary folder on the other processes."""
     if is_chief():
         with atomic_folder(path) as folder:
             yield folder
@@ -84,20 +83,20 @@ def output_folder(path: Path) -> Iterator[Path]:
 
 
 def bytes_from_chief(make: Callable[[], bytes]) -> bytes:
-    """What `make` returns on the chief, where alone it is called, on all processes."""
+    """Calls `make` on the chief only; returns its result on all processes."""
     if not has_peers():
         return make()
     content = make() if is_chief() else b""
-    size = int(_first_replicas(np.array([len(content)], np.int32))[0])
-    if not size:  # TensorFlow does not survive adding up nothing
+    size = int(_from_first_replica(np.array([len(content)], np.int32))[0])
+    if not size:  # TensorFlow crashes when it reduces an empty tensor
         return b""
     words = np.zeros(-(-size // 4), np.int32)
     words.view(np.uint8)[: len(content)] = np.frombuffer(content, np.uint8)
-    return _first_replicas(words).tobytes()[:size]
+    return _from_first_replica(words).tobytes()[:size]
 
 
 def from_chief(compute: Callable[[], Any]) -> Any:
-    """What `compute` returns on the chief, where alone it is called, on all processes; a JSON value."""
+    """Calls `compute` on the chief only; returns its result, a JSON value, on all processes."""
     if not has_peers():
         return compute()
     return json.loads(bytes_from_chief(lambda: json.dumps(compute()).encode()))
@@ -105,7 +104,7 @@ def from_chief(compute: Callable[[], Any]) -> Any:
 
 @contextmanager
 def lost_workers_as_user_error() -> Iterator[None]:
-    """Turns TensorFlow's errors about processes that are gone into a UserError."""
+    """Turns TensorFlow's errors about lost processes into a UserError."""
     try:
         yield
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError) as e:
@@ -114,8 +113,8 @@ def lost_workers_as_user_error() -> Iterator[None]:
         aborted = re.search(r"aborted by: (.*)", str(e))
         reason = aborted[1] if aborted else str(e).strip().splitlines()[-1]
         raise UserError(
-            f"a worker of this training is gone, and the others cannot go on without it ({reason}). "
-            "`dvc repro` goes on from the last checkpoint, with as many workers as you start then"
+            f"a worker of this training was lost, and the others cannot continue without it ({reason}): "
+            "run `dvc repro` to resume from the last checkpoint, with any number of workers"
         ) from e
 
 
@@ -137,19 +136,19 @@ def _several_workers(resolver):
 
 
 def _slurm_resolver():
-    """The tasks of this Slurm step, at ports of its own."""
+    """Resolves the tasks of this Slurm step, on ports of its own."""
     step = int(os.environ.get("SLURM_JOB_ID", "0")) * 64 + int(os.environ.get("SLURM_STEP_ID", "0"))
-    # Slurm gives each task its GPUs. The resolver would count them by a command that machines without lack, and cannot
-    # do with none: one for each task makes it list the tasks.
+    # Slurm assigns the GPUs to each task. The resolver would count them with a command that machines without GPUs lack,
+    # and fails with a count of 0; with one GPU for each task it lists the tasks.
     tasks = slurm_tasks()
     options = {"gpus_per_node": tasks, "gpus_per_task": 1, "auto_set_gpu": False}
     resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(port_base=FIRST_PORT + step * 16 % PORTS, **options)
-    resolver.cluster_spec()  # sets its task
+    resolver.cluster_spec()  # sets task_type and task_id
     return resolver
 
 
-def _first_replicas(words: np.ndarray) -> np.ndarray:
-    """The words int32 [n] of the first replica, which is the chief's, on all processes."""
+def _from_first_replica(words: np.ndarray) -> np.ndarray:
+    """Returns the words int32 [n] of the first replica, which belongs to the chief, on all processes."""
 
     @tf.function
     def share(words):
@@ -168,7 +167,7 @@ def _first_replicas(words: np.ndarray) -> np.ndarray:
 
 
 def replica_slice(whole, axis: int = 0):
-    """This replica's rows of a tensor that holds one for each image of the whole batch."""
+    """This replica's rows of a tensor with one row for each image of the whole batch."""
     context = _replica_context()
     if context is None:
         return whole
@@ -178,35 +177,35 @@ def replica_slice(whole, axis: int = 0):
 
 
 def global_batch_size(images):
-    """The number of images in the whole batch, int32 [], where `images` are this replica's."""
+    """The number of images in the whole batch, int32 []; `images` are those of this replica."""
     context = _replica_context()
     return tf.shape(images)[0] * (1 if context is None else context.num_replicas_in_sync)
 
 
-def average(value):
-    """The mean over the replicas, through which gradients pass."""
+def average_over_replicas(value):
+    """The mean over the replicas; differentiable."""
     context = _replica_context()
     return value if context is None else context.all_reduce(tf.distribute.ReduceOp.MEAN, value)
 
 
 def scale_for_replicas(objective):
-    """The part of an objective, a mean over this replica's images, that makes the mean over the whole batch when the
-    optimiser adds up the gradients of all replicas."""
+    """Scales an objective, a mean over this replica's images, so that the gradients of all replicas, which the
+    optimiser sums, are those of the mean over the whole batch."""
     context = _replica_context()
     return objective if context is None else objective / context.num_replicas_in_sync
 
 
 def previous_in_batch(values):
-    """For each row float32 [n, ...] the one before it in the whole batch, for the first the last."""
+    """The previous row in the whole batch for each of the rows float32 [n, ...]; the last one for the first."""
     context = _replica_context()
     if context is None:
         return tf.roll(values, 1, axis=0)
-    ends = context.all_gather(values[-1:], axis=0)  # of each replica
+    ends = context.all_gather(values[-1:], axis=0)  # the last row of each replica
     before = (context.replica_id_in_sync_group - 1) % context.num_replicas_in_sync
     return tf.concat([tf.gather(ends, [before]), values[:-1]], axis=0)
 
 
 def _replica_context():
-    """That of one of several replicas; None elsewhere."""
+    """The context of one of several replicas; None elsewhere."""
     context = tf.distribute.get_replica_context()
     return context if context is not None and context.num_replicas_in_sync > 1 else None

@@ -1,4 +1,4 @@
-"""What the bytes of a training depend on beside its inputs: the processor, its threads, GPUs and package versions."""
+"""The environment that shapes the bytes of a training: the processor, its threads, GPUs and package versions."""
 
 import os
 import platform
@@ -10,8 +10,8 @@ import yaml
 
 from stages.training.tensorflow import compute_dtype, tf
 
-# oneDNN and Eigen choose their kernels by these.
-DECIDING_FLAGS = ("sse4", "avx", "fma", "f16c", "amx", "bf16", "asimd", "sve")
+# oneDNN and Eigen choose their kernels by these processor features.
+KERNEL_FEATURES = ("sse4", "avx", "fma", "f16c", "amx", "bf16", "asimd", "sve")
 
 
 def fingerprint() -> dict[str, Any]:
@@ -26,7 +26,7 @@ def fingerprint() -> dict[str, Any]:
     packages = yaml.safe_load(Path("versions.yaml").read_text(encoding="utf-8"))
     return {
         "processor": platform.machine(),
-        "processor_features": sorted(flag for flag in flags if any(deciding in flag for deciding in DECIDING_FLAGS)),
+        "processor_features": sorted(flag for flag in flags if any(feature in flag for feature in KERNEL_FEATURES)),
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "precision_auto": compute_dtype("auto"),
         "gpus": [

@@ -1,6 +1,6 @@
 """The one training loop: steps compiled into one graph, over shards of uint8 images, in an order set by (seed, epoch).
 
-A network brings only its step (see step.py). Randomness inside a step is drawn from (seed, index), so a run is a plain
+A network provides only its step (see step.py). A step draws random numbers from (seed, index), so a run is a plain
 function of its inputs and can be resumed at any step. On several GPUs or machines (see distribution.py) every process
 runs this loop, and each replica computes its rows of each batch.
 """
@@ -19,14 +19,14 @@ from stages.training.reports import Report
 from stages.training.step import Step, choose
 from stages.training.tensorflow import tf
 
-# Images are shuffled within this many randomly drawn shards at a time, and a data set of no more shards as a whole: the
-# system keeps so much of the disk at hand (with shards of 64 MiB 512 MiB), and this process the images of one call.
+# Images are shuffled within groups of this many randomly drawn shards, and a data set of no more shards as a whole. The
+# page cache needs to hold one group (512 MiB with shards of 64 MiB), and this process the images of one call.
 SHARDS_AT_A_TIME = 8
-STEPS_PER_CALL = 16  # between two looks at the losses, at the progress bar and at signals
+STEPS_PER_CALL = 16  # between two checks of the losses and of signals
 
 
 def steps_per_epoch(shards: Sequence[np.ndarray], batch_size: int) -> int:
-    """Batches in one pass over the shards: as many as the groups of shards can fill."""
+    """Batches in one pass over the shards: the number that groups of shards fill in any order."""
     groups = math.ceil(len(shards) / SHARDS_AT_A_TIME)
     return max(0, sum(map(len, shards)) // batch_size - (groups - 1))
 
@@ -44,14 +44,14 @@ def train(
     divergence_hint: str,
     checkpoint: Checkpoint | None = None,
 ) -> Iterator[Report]:
-    """Runs `steps` steps and yields a Report every `report_every` of them and after the last.
+    """Runs `steps` steps and yields a Report after every `report_every` steps and after the last.
 
     shards: the uint8 [n, height, width, channels] arrays that an epoch (0, 1, ...) reads; labels: int, in order.
     label: the name on the progress bar. divergence_hint: what to change when a loss is not finite.
-    checkpoint: where to save the state now and then, and from which to resume; its memory is the caller's, who may
-    change it until the next report is asked for.
+    checkpoint: saves the state periodically, and holds the state to resume from; its memory belongs to the caller, who
+    may change it until requesting the next report.
     Raises UserError when a loss becomes NaN or infinite, when there are fewer images than one batch, and when a worker
-    of several is lost, and Interrupted once the state is saved after SIGTERM or Ctrl-C.
+    is lost; raises Interrupted on SIGTERM or Ctrl-C, after saving the state.
     """
     per_epoch, shape = _measure_epoch(shards(0), batch_size, label)
     run_steps = _compile(step, batch_size, shape)
@@ -60,7 +60,7 @@ def train(
         done, progress = checkpoint.restore(step.variables)
         if done:
             since_report, totals = progress["since_report"], np.array(progress["totals"])
-            say(f"{label}: going on after step {done} of {steps}")
+            say(f"{label}: resuming at step {done} of {steps}")
     with Progress(label, total=steps, unit="steps", done=done) as bar:
         for read, positions in _calls(shards, per_epoch, batch_size, steps, report_every, seed, done):
             stop_vote = 1.0 if checkpoint and checkpoint.stop_requested else 0.0
@@ -70,7 +70,9 @@ def train(
             count = len(positions)
             done, since_report, totals = done + count, since_report + count, totals + sums
             if bad := [name for name, value in zip(step.metrics, sums, strict=True) if not np.isfinite(value)]:
-                raise UserError(f"{' and '.join(bad)} became not finite in step {done} of {steps}: {divergence_hint}")
+                raise UserError(
+                    f"{' and '.join(bad)} became NaN or infinite by step {done} of {steps}: {divergence_hint}"
+                )
             bar.note(", ".join(f"{name} {value / count:.3f}" for name, value in zip(step.metrics, sums, strict=True)))
             bar.advance(count)
             if done % report_every == 0 or done == steps:
@@ -78,12 +80,12 @@ def train(
                 yield Report(done, done / per_epoch, means)
                 since_report, totals = 0, np.zeros(len(step.metrics))
             if checkpoint:
-                # Several workers stop together, at the end of a call at whose start one of them voted for it.
+                # Several workers stop together, after a call at whose start at least one of them voted to stop.
                 stop = stop_votes > 0 if distribution.has_peers() else checkpoint.stop_requested
                 if stop or checkpoint.is_due():
                     checkpoint.save(step.variables, done, {"since_report": since_report, "totals": totals.tolist()})
                 if stop:
-                    raise Interrupted(f"saved after step {done} of {steps}: `dvc repro` goes on from there")
+                    raise Interrupted(f"saved after step {done} of {steps}: run `dvc repro` to resume")
 
 
 def _measure_epoch(shards: Sequence[np.ndarray], batch_size: int, label: str) -> tuple[int, tuple[int, ...]]:
@@ -103,8 +105,8 @@ def _compile(
     """A function that runs consecutive steps on all replicas in one graph.
 
     It takes images uint8 [count, batch, height, width, channels], labels int [count, batch], the index of the first
-    step, and this process' vote to stop (0 or 1). It returns the sums of the step's metrics, float32 [metrics], and of
-    the votes of all replicas.
+    step, and this process's vote to stop (0 or 1). It returns the sums of the step's metrics, float32 [metrics], and
+    of the votes of all replicas.
     """
     strategy, variants = distribution.strategy(), step.variants
     add, mean = tf.distribute.ReduceOp.SUM, tf.distribute.ReduceOp.MEAN
@@ -147,7 +149,7 @@ def _calls(
     seed: int,
     done: int,
 ) -> Iterator[tuple[Sequence[np.ndarray], np.ndarray]]:
-    """Yields what each call reads, from step `done` on: the shards of its epoch, and the positions of its images in
+    """Yields the input of each call, from step `done` on: the shards of its epoch, and the positions of its images in
     them, int64 [count, batch_size]. A call has at most STEPS_PER_CALL steps, and ends where a report is due."""
     for epoch in range(done // per_epoch, math.ceil(steps / per_epoch)):
         start = epoch * per_epoch  # the step at which the window starts
@@ -161,7 +163,7 @@ def _calls(
 
 
 def _windows(shards: Sequence[np.ndarray], batch_size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
-    """Yields the batches of a group of shards: positions int64 [batches, batch_size] in all shards put end to end."""
+    """Yields the batches of each group of shards: positions int64 [batches, batch_size] in the concatenated shards."""
     random = np.random.default_rng([seed, epoch])
     left = steps_per_epoch(shards, batch_size)
     starts = np.cumsum([0, *(len(shard) for shard in shards)])

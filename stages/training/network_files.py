@@ -9,7 +9,7 @@ from typing import Any
 
 from stages.training.tensorflow import keras
 
-LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold
+EARLIEST_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def save_network(network, path: str | Path) -> None:
@@ -24,13 +24,13 @@ def save_network(network, path: str | Path) -> None:
                 content = json.dumps(json.loads(content) | {"date_saved": ""}, sort_keys=True).encode()
             if name == "config.json":
                 content = _number_shared_objects(content)
-            target.writestr(zipfile.ZipInfo(name, LONG_AGO), content)
+            target.writestr(zipfile.ZipInfo(name, EARLIEST_ZIP_TIME), content)
     dated.unlink()
 
 
 def _number_shared_objects(config: bytes) -> bytes:
-    """Keras marks objects that several layers share, such as their dtype policy, with their memory address; here they
-    are numbered in the order in which they occur."""
+    """Replaces the memory addresses by which Keras identifies objects that several layers share, such as their dtype
+    policy, with numbers in order of occurrence."""
     numbers: dict[int, int] = {}
 
     def number(part: dict[str, Any]) -> dict[str, Any]:
@@ -42,12 +42,12 @@ def _number_shared_objects(config: bytes) -> bytes:
 
 
 def load_network(path: str | Path):
-    """Reads a `.keras` file; code inside it is refused."""
+    """Reads a `.keras` file; refuses code inside it."""
     return keras.saving.load_model(path, compile=False, safe_mode=True)
 
 
 def copy_in_float32(network, build):
-    """A network from `build()` with the weights of `network`, to compute and save in float32 whatever it trained in."""
-    twin = build()
-    twin.set_weights(network.get_weights())
-    return twin
+    """Copies the weights of `network`, trained in any precision, to the float32 network that `build()` returns."""
+    copy = build()
+    copy.set_weights(network.get_weights())
+    return copy

@@ -1,4 +1,4 @@
-"""What a training reports while it runs, and the history that a stage keeps of its evaluations."""
+"""The reports of a running training, and the history of evaluations that a stage keeps."""
 
 import math
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Report:
-    """What the loop says every `report_every` steps: steps done, epochs done, means of the step's metrics since."""
+    """Progress of a training: steps done, epochs done, and means of the step's metrics since the previous report."""
 
     step: int
     epoch: float
@@ -19,8 +19,8 @@ class Report:
 class History:
     """The evaluations of a training so far, and the weights of the best one.
 
-    A stage gives `vars(history)` to its Checkpoint as the memory: the fields are saved with the training, and set again
-    when it is resumed. They are JSON values, arrays and lists of arrays.
+    A stage passes `vars(history)` to its Checkpoint as the memory: the fields are saved with the training, and restored
+    when it resumes. They are JSON values and lists of arrays.
     """
 
     rows: list[dict[str, float]] = field(default_factory=list)  # one for each evaluation

@@ -1,10 +1,10 @@
-"""What every training needs to know of class probabilities float64 [n, classes] and labels int [n]."""
+"""Metrics that every training needs, of class probabilities float64 [n, classes] and labels int [n]."""
 
 import numpy as np
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities [n, classes] from logits, in float64 so that they add up to 1."""
+    """Probabilities [n, classes] from logits, in float64 so that they sum to 1."""
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     exponentials = np.exp(shifted)
     return exponentials / exponentials.sum(axis=1, keepdims=True)
@@ -21,5 +21,5 @@ def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> fl
 
 
 def log_losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """-log p(label) of each image [n], in nats; at most 27.6, that of a probability of 1e-12."""
+    """-log p(label) of each image [n], in nats; at most 27.6, the loss at a probability of 1e-12."""
     return -np.log(np.clip(probabilities[np.arange(len(labels)), labels], 1e-12, None))

@@ -1,4 +1,4 @@
-"""What a network brings to the training loop."""
+"""The interface between a network and the training loop."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from stages.training.tensorflow import tf
 class Step(ABC):
     """One update of a network's weights.
 
-    `metrics` names what a call returns. A step that does not do the same every time lists its `variants`, of which
-    `variant(index)` tells the one: outside of them, as replicas cannot wait for each other inside a branch of a graph.
+    `metrics` names the values that a call returns. A step that differs between calls lists its `variants`, and
+    `variant(index)` selects one of them. The loop branches outside the replicas' computations, because replicas cannot
+    wait for each other inside a branch of a graph.
     """
 
     metrics: tuple[str, ...]
@@ -22,7 +23,7 @@ class Step(ABC):
     @property
     @abstractmethod
     def variables(self) -> list[Any]:
-        """All that a call changes: weights, averages, optimisers' and random generators' state."""
+        """Everything that a call changes: weights, averages, and the state of optimisers and random generators."""
 
     @property
     @abstractmethod
@@ -31,7 +32,7 @@ class Step(ABC):
         returns a scalar for each of `metrics`."""
 
     def variant(self, index) -> Any:
-        """Which of the variants step `index` is, int32 []."""
+        """The number of the variant for step `index`, int32 []."""
         return 0
 
     def __call__(self, images, labels, index):
@@ -39,5 +40,5 @@ class Step(ABC):
 
 
 def choose(branches: Sequence[Callable[[], Any]], which):
-    """What one of the branches returns."""
+    """Calls branch number `which` and returns its result."""
     return tf.switch_case(which, branches) if len(branches) > 1 else branches[0]()

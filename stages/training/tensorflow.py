@@ -1,7 +1,7 @@
 """TensorFlow and Keras, imported at first use, quietly, and set up so that equal inputs give equal bytes.
 
 `from stages.training.tensorflow import keras, tf` costs nothing until the first attribute is read, so that a stage
-checks its params in its first second although TensorFlow takes ten to import.
+checks its params in its first second although TensorFlow takes ten seconds to import.
 """
 
 import importlib
@@ -45,7 +45,7 @@ def _start_tensorflow() -> None:
             for gpu in tensorflow.config.list_physical_devices("GPU"):
                 tensorflow.config.experimental.set_memory_growth(gpu, True)
             tensorflow.config.experimental.enable_op_determinism()
-            tensorflow.get_logger().setLevel("ERROR")  # it warns of the many small networks that are built on purpose
+            tensorflow.get_logger().setLevel("ERROR")  # it warns about many small networks, which are intended
         except BaseException:
             notes.seek(0)
             os.write(stderr, notes.read())
@@ -72,15 +72,15 @@ def compute_in(dtype: str) -> Iterator[None]:
 
 
 def compute_dtype(precision: ScaledPrecision, scales_loss: bool = False) -> str:
-    """The Keras dtype policy for `precision`; `auto` is what this machine is fastest in, see fastest_dtype.
+    """The Keras dtype policy for `precision`; `auto` is the fastest one on this machine, see fastest_dtype.
 
     scales_loss: whether the training scales its loss, without which small gradients vanish in float16.
-    Raises UserError when float16 is asked for and there is no GPU: processors emulate it.
+    Raises UserError for float16 without a GPU: processors only emulate it.
     """
     if precision == "auto":
         return fastest_dtype(_gpu_capability(), _processor_has_bfloat16(), scales_loss)
     if precision == "float16" and _gpu_capability() is None:
-        raise UserError("precision float16 is for GPUs, and TensorFlow finds none here: set it to auto")
+        raise UserError("precision float16 needs a GPU, and TensorFlow finds none here: set it to auto")
     return precision if precision == "float32" else f"mixed_{precision}"
 
 
@@ -98,7 +98,7 @@ def fastest_dtype(gpu_capability: tuple[int, int] | None, processor_has_bfloat16
 
 
 def _gpu_capability() -> tuple[int, int] | None:
-    """Of the first GPU; (0, 0) when it does not tell, None when there is no GPU."""
+    """The compute capability of the first GPU; (0, 0) when it reports none, None without a GPU."""
     gpus = tf.config.list_physical_devices("GPU")
     return tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0)) if gpus else None
 

@@ -22,8 +22,8 @@ EXAMPLES = 10
 class Expectation:
     """Each value of a column lies in a range, in a set, or equals another column of its row.
 
-    `where` is "table.column"; `tolerance` is the share of rows, 0 to 1, that may do otherwise; `param` is what the user
-    can change to get another threshold.
+    `where` is "table.column"; `tolerance` is the share of rows, 0 to 1, that may break it; `param` is the param with
+    the threshold.
     """
 
     sentence: str
@@ -46,7 +46,7 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of an expectation: `unexpected` of `rows` rows broke it, `examples` show some of those.
+    """The outcome of an expectation: `unexpected` of `rows` rows broke it, `examples` shows some of them.
 
     `observed` is the lowest and highest value where a range is expected.
     """
@@ -66,8 +66,8 @@ def evaluate(
 
     Args:
         expectations: what to evaluate.
-        tables: the tables that they speak of.
-        names: for each table, the columns that tell a person which row is meant.
+        tables: the tables that they refer to.
+        names: for each table, the columns that identify a row to the user.
     """
     with warnings.catch_warnings(action="ignore"):  # it imports deprecated modules
         import great_expectations as gx
@@ -100,7 +100,7 @@ def evaluate(
 
 
 def report(outcomes: Sequence[Outcome]) -> str:
-    """The outcomes as JSON text, those that failed first."""
+    """The outcomes as JSON text, failed ones first."""
     rows = [
         {
             "expectation": outcome.expectation.sentence,
@@ -131,7 +131,7 @@ def describe_failures(failed: Sequence[Outcome]) -> list[str]:
 
 
 def _translate(gx: Any, expectation: Expectation) -> Any:
-    """The same thing in Great Expectations' terms."""
+    """The expectation in Great Expectations' terms."""
     common = {"mostly": 1 - expectation.tolerance, "description": expectation.sentence}
     if expectation.values is not None:
         return gx.expectations.ExpectColumnValuesToBeInSet(
@@ -150,9 +150,9 @@ def _outcome(expectation: Expectation, result: Any, names: Sequence[str], column
     found = result.result
     examples = []
     for row in found.get("partial_unexpected_index_list") or []:
-        told = [str(row[name]) for name in names if isinstance(row[name], str)]
-        told += [f"{column} {_plain(value)}" for column, value in row.items() if column not in names]
-        examples.append(", ".join(told))
+        texts = [str(row[name]) for name in names if isinstance(row[name], str)]
+        texts += [f"{column} {_plain(value)}" for column, value in row.items() if column not in names]
+        examples.append(", ".join(texts))
     is_range = expectation.values is None and expectation.equals is None and column.notna().any()
     return Outcome(
         expectation,
@@ -169,7 +169,7 @@ def _plain(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
 
 
-# The page takes its style from the web; this makes it readable, marks included, where there is none.
+# The page loads its style from the web; this makes it readable, with its marks, without a network.
 PLAIN_STYLE = """
 body { font-family: sans-serif; }
 td, th { padding: 0.25em 0.8em; text-align: left; }
@@ -191,7 +191,7 @@ def _data_docs(gx: Any, outcomes: Sequence[Outcome], results: list[dict[str, Any
     passed = sum(outcome.success for outcome in outcomes)
     suite = ExpectationSuiteValidationResult(
         success=passed == len(results),
-        results=[expectationValidationResultSchema.load(_harmless(result)) for result in results],
+        results=[expectationValidationResultSchema.load(_sanitised(result)) for result in results],
         suite_name="data/ingest",
         statistics={
             "evaluated_expectations": len(results),
@@ -211,10 +211,10 @@ def _data_docs(gx: Any, outcomes: Sequence[Outcome], results: list[dict[str, Any
     return page.replace(" / __none__", "").replace("__none__", "not recorded")
 
 
-def _harmless(value: Any) -> Any:
-    """`value`, a tree as JSON has them, with look-alikes for what a browser or a template would act on."""
+def _sanitised(value: Any) -> Any:
+    """`value`, a JSON tree, with look-alikes for the characters that a browser or a template would interpret."""
     if isinstance(value, dict):
-        return {key: _harmless(each) for key, each in value.items()}
+        return {key: _sanitised(each) for key, each in value.items()}
     if isinstance(value, list):
-        return [_harmless(each) for each in value]
+        return [_sanitised(each) for each in value]
     return value.translate(LOOK_ALIKES) if isinstance(value, str) else value

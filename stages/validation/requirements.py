@@ -1,4 +1,4 @@
-"""What is expected of a data set: the list of expectations about its tables (see stages.validation.tables)."""
+"""The expectations about a data set, which refer to its tables (see stages.validation.tables)."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ def data_set_expectations(
     max_brightness: float,
     max_brightness_gap: float,
 ) -> list[Expectation]:
-    """What is expected of a data set with these class names whose first shard holds images of this shape (28x28x1).
+    """The expectations about a data set with these class names, whose first shard holds images of `shape` (28x28x1).
 
     The thresholds are those of `validate` in params.yaml.
     """

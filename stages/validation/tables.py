@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stages.core.dataset import (
-    BUFFER,
+    READ_AHEAD,
     ROWS_AT_A_TIME,
     SCHEMA,
     SPLITS,
@@ -25,10 +25,10 @@ from stages.core.dataset import (
 from stages.running.parallel import ordered_map
 from stages.running.terminal import Progress, UserError
 
-SMALL = 2**28  # bytes: read by this process alone
+SMALL = 2**28  # bytes: so few are read without workers
 PIXELS = ("pixels_0", "pixels_1")  # columns that hold the first bytes of the sha256
 
-# The columns that tell a person which row of a table is meant.
+# The columns that identify a row of a table to the user.
 NAMES = {
     "files": ["source", "reason"],
     "images": ["source"],
@@ -42,14 +42,14 @@ def read_data_set(
     folder: str | Path, expected_classes: Sequence[str] | None = None, workers: int | None = None
 ) -> tuple[dict[str, pd.DataFrame], str]:
     """Returns the tables `files`, `images`, `classes`, `splits` and `shards` of the data set in `folder`, and its
-    digest (see `stages.core.dataset`); they are the same for any workers (see ordered_map).
+    digest (see `stages.core.dataset`); they are the same for any number of workers (see ordered_map).
 
     Args:
         folder: the data set, as `stages.core.dataset` describes it.
         expected_classes: the names that the classes should have; None takes those of classes.json.
-        workers: for a data set that is not small.
+        workers: see ordered_map; a small data set is read without any.
 
-    Raises UserError when the manifest is missing or is not one.
+    Raises UserError when the manifest is missing or has other columns.
     """
     path = Path(folder) / "manifest.parquet"
     if not path.exists():
@@ -90,7 +90,7 @@ def read_data_set(
 
 
 class Piece(NamedTuple):
-    """What one task reads: a file, or a group of rows of the manifest."""
+    """The input of one task: a file, or a group of rows of the manifest."""
 
     path: str  # absolute
     group: int | None = None
@@ -98,8 +98,8 @@ class Piece(NamedTuple):
 
 
 class FileFacts(NamedTuple):
-    """images, dtype and shape (28x28x1) are those of a shard; of another file, or a damaged shard, 0 and
-    `unreadable`."""
+    """The facts about a file. images, dtype and shape (28x28x1) are those of a shard; for another file, or a damaged
+    shard, they are 0 and `unreadable`."""
 
     sha256: str
     images: int
@@ -108,18 +108,18 @@ class FileFacts(NamedTuple):
 
 
 def read_piece(piece: Piece) -> FileFacts | pa.Table:
-    """The facts about a file, or the rows of the manifest that belong to a class, with what became of each file."""
+    """The facts about a file, or the rows of the manifest that belong to a class, with the outcome of each file."""
     if piece.group is None:
         return FileFacts(file_digest(piece.path), *_header(piece.path))
     columns = ["source", "label", "class", "split", "sha256", "mean", "std", "reason"]
-    manifest = pq.ParquetFile(piece.path, buffer_size=BUFFER, pre_buffer=False)
+    manifest = pq.ParquetFile(piece.path, buffer_size=READ_AHEAD, pre_buffer=False)
     first, parts = piece.first, []
     for batch in manifest.iter_batches(ROWS_AT_A_TIME, row_groups=[piece.group], columns=columns):
         rows = pa.Table.from_batches([batch]).append_column("row", pa.array(np.arange(len(batch)) + first))
         first += len(batch)
-        # Files that belong to no class, such as a README beside the images, are not counted for or against the data.
+        # Files without a class, such as a README next to the images, do not count for or against the data.
         rows = rows.filter(pc.is_valid(rows["label"]))
-        # Sixteen bytes are enough to tell images from each other, see stages.ingestion.duplicates.
+        # Sixteen bytes are enough to distinguish images, see stages.ingestion.duplicates.
         start = b"".join(bytes.fromhex(sha256[:32]) if sha256 else bytes(16) for sha256 in rows["sha256"].to_pylist())
         for name, word in zip(PIXELS, np.frombuffer(start, np.int64).reshape(-1, 2).T, strict=True):
             rows = rows.append_column(name, pa.array(word, mask=rows["sha256"].is_null().to_numpy()))
@@ -130,7 +130,7 @@ def read_piece(piece: Piece) -> FileFacts | pa.Table:
 
 
 def _files(rows: pa.Table) -> pd.DataFrame:
-    """One row per file of a class, with the number of classes that its pixels are found under."""
+    """One row per file of a class, with the number of classes in which its pixels occur."""
     labels = _labels_of_pixels(rows)
     files = rows.drop_columns(list(PIXELS)).to_pandas().set_index("row").rename_axis(None)
     files["labels_of_its_pixels"] = labels
@@ -138,17 +138,17 @@ def _files(rows: pa.Table) -> pd.DataFrame:
 
 
 def _labels_of_pixels(rows: pa.Table) -> np.ndarray:
-    """For each row the number of different labels of the rows with its pixels; 1 where nothing could be decoded."""
+    """For each row the number of different labels of the rows with the same pixels; 1 for an undecodable image."""
     known = np.flatnonzero(pc.is_valid(rows[PIXELS[0]]).to_numpy())
     label, *words = (pc.fill_null(rows[name], 0).to_numpy()[known] for name in ("label", *PIXELS))
     order = np.lexsort((label, *words))
-    first = np.ones(len(order), bool)  # of its pixels
-    first[1:] = np.any([np.diff(word[order]) != 0 for word in words], axis=0)
-    another = first.copy()  # label of these pixels
-    another[1:] |= np.diff(label[order]) != 0
-    group = np.cumsum(first) - 1
+    new_pixels = np.ones(len(order), bool)  # the first row with these pixels
+    new_pixels[1:] = np.any([np.diff(word[order]) != 0 for word in words], axis=0)
+    new_label = new_pixels.copy()  # the first row with these pixels and this label
+    new_label[1:] |= np.diff(label[order]) != 0
+    group = np.cumsum(new_pixels) - 1
     counts = np.ones(len(rows), np.int64)
-    counts[known[order]] = np.bincount(group, another).astype(np.int64)[group]
+    counts[known[order]] = np.bincount(group, new_label).astype(np.int64)[group]
     return counts
 
 
@@ -190,7 +190,7 @@ def _shards(folder: str | Path, facts: Mapping[Path, FileFacts]) -> pd.DataFrame
 
 
 def _header(path: str) -> tuple[int, str, str]:
-    """Images, dtype and shape of a shard, from its header alone."""
+    """Images, dtype and shape of a shard, from its header only."""
     if not path.endswith(".npy"):
         return 0, "unreadable", "unreadable"
     try:

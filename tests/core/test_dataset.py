@@ -68,7 +68,7 @@ def test_images_on_the_disk_are_those_of_an_array(tmp_path, monkeypatch):
     assert len(images) == 20
     for positions in (np.array([19, 0, 7, 7]), slice(4, 15), slice(0), 6, np.int64(18), np.array([], int)):
         np.testing.assert_array_equal(images[positions], IMAGES[positions])
-    monkeypatch.setattr("stages.core.dataset.PIECE", 8)
+    monkeypatch.setattr("stages.core.dataset.IMAGES_AT_A_TIME", 8)
     sizes = []
 
     def network(piece: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -159,7 +159,7 @@ def test_images_are_picked_across_shards_in_the_order_asked_for(tmp_path):
     shards = open_shards(tmp_path, "train")
     np.testing.assert_array_equal(pick(shards, positions), IMAGES[positions])
     for outside in ([0, 20], [-1, 3]):
-        with pytest.raises(IndexError, match="of 20 images"):
+        with pytest.raises(IndexError, match="expected 0 to 19"):
             pick(shards, outside)
 
 

@@ -140,7 +140,7 @@ class EvaluateGanParams(Params):
         ),
         (
             "evaluate_gan:\n  images: 50\n  cas_lr: 0.1\n  label_lr: 0.1\n",
-            r"`evaluate_gan.label_lr` is not a param: it is `evaluate_cnn.label_lr`",
+            r"`evaluate_gan.label_lr` is not a param: use `evaluate_cnn.label_lr`",
         ),
     ],
 )

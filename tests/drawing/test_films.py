@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from stages.drawing.films import MOST_FRAMES, spread, write_film
+from stages.drawing.films import MAX_FRAMES, spread, write_film
 
 
 def pictures(count: int) -> list[Image.Image]:
@@ -33,7 +33,7 @@ def test_equal_pictures_make_equal_bytes(tmp_path):
 def test_a_long_film_is_cut_to_pictures_evenly_spread(tmp_path):
     write_film(pictures(200), tmp_path / "film.webp", milliseconds=50)
     with Image.open(tmp_path / "film.webp") as film:
-        assert sum(1 for _ in ImageSequence.Iterator(film)) == MOST_FRAMES
+        assert sum(1 for _ in ImageSequence.Iterator(film)) == MAX_FRAMES
 
 
 @pytest.mark.parametrize(("count", "most", "expected"), [(1, 60, [0]), (3, 60, [0, 1, 2]), (9, 3, [0, 4, 8])])

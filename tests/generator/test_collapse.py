@@ -50,7 +50,7 @@ def test_a_training_that_goes_well_is_not_warned_of(rows):
 
 def test_collapse_is_named_with_what_to_try():
     text = warning(history((30, 0.9), (40, 0.05)), 1000)
-    assert "makes nearly the same image over and over (in step 200 " in text
+    assert "makes nearly the same image over and over (at step 200 " in text
     assert " 5% as much as real ones)" in text
     assert "gan.spectral_norm=always" in text
     never = history(*[(300, 0.0)] * 6)
@@ -60,5 +60,5 @@ def test_collapse_is_named_with_what_to_try():
 
 def test_divergence_is_named_with_both_distances():
     text = warning(history((12, 0.9), (9.5, 0.9), (31, 0.9)), 1000)
-    assert text.startswith("the generator gets worse (Frechet distance 31 in step 300, 9.5 in step 200): try ")
+    assert text.startswith("the generator gets worse (Frechet distance 31 at step 300, 9.5 at step 200): try ")
     assert "gan.diff_augment=[translation,cutout]" in text

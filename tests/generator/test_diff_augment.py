@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stages.generator.diff_augment import ADAPTED_WITHIN, Augmentation, DiffAugment
+from stages.generator.diff_augment import ADAPTATION_SHARE, Augmentation, DiffAugment
 from stages.training.tensorflow import tf
 
 SEED = tf.constant([3, 5], tf.int64)
@@ -75,7 +75,7 @@ def test_the_probability_starts_at_0_and_follows_the_target():
     steps = 200
     augment = DiffAugment(["cutout"], target=0.8, steps=steps)
     np.testing.assert_array_equal(augment(IMAGES, SEED), IMAGES)
-    for _ in range(round(ADAPTED_WITHIN * steps / 2)):
+    for _ in range(round(ADAPTATION_SHARE * steps / 2)):
         augment.adapt(tf.constant(0.9))
     assert float(augment.probability.value) == pytest.approx(0.5)
     share = (augment(IMAGES, SEED).numpy() == 0).any(axis=(1, 2, 3)).mean()

@@ -153,10 +153,10 @@ def test_feature_matching_pulls_the_generated_images_towards_the_real_features()
     seeds = [tf.constant([0, 0], tf.int64)] * 2
 
     def distance(images):
-        features = [step.described([x, LABELS])[1] for x in (real, images)]
+        features = [step.logits_and_features([x, LABELS])[1] for x in (real, images)]
         return float(tf.reduce_sum((tf.reduce_mean(features[0], 0) - tf.reduce_mean(features[1], 0)) ** 2))
 
-    plain, matching = (s._judge(real, fake, LABELS, None, seeds)[-1] for s in (step, strong))
+    plain, matching = (s._generator_gradients(real, fake, LABELS, None, seeds)[-1] for s in (step, strong))
     slope = (matching - plain) / 1e4  # by which the distance changes
     length = 1e-2 / tf.norm(slope)
     assert distance(fake - length * slope) - distance(fake) == pytest.approx(-1e-2 * float(tf.norm(slope)), rel=0.05)

@@ -77,7 +77,7 @@ def test_system_files_are_ignored_and_others_left_out_with_a_reason():
         (("a/x.png", "b/x.txt"), (), "class folder `b` holds no images"),
         (("train/a/x.png", "train/b/x.png"), ("train/a", "train/b", "test/a"), "class folder `test/a` holds no images"),
         (("train/a/x.png", "train/b/x.png", "test/c/x.png"), (), "class `c` has no folder in train/"),
-        (("train/a/x.png", "train/b/x.png", "extra/a/x.png"), (), "a folder `extra` beside `train`"),
+        (("train/a/x.png", "train/b/x.png", "extra/a/x.png"), (), "a folder `extra` next to `train`"),
         (("Train/a/x.png", "Train/b/x.png", "Testing/c/x.png"), (), "class `c` has no folder in train/"),
         (("test/a/x.png", "test/b/x.png"), (), "a folder `test` but no `train`"),
         (("train/x.png", "test/x.png"), (), "images directly in test/"),

@@ -54,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch, tmp_path) -> Iterator[Server]:
     monkeypatch.setenv("VISIONLOOP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(download, "WAIT", 0)
+    monkeypatch.setattr(download, "RETRY_SECONDS", 0)
     with Server() as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -80,7 +80,7 @@ def test_a_cut_connection_is_resumed_where_it_ended(server):
 
 
 def test_a_later_run_goes_on_where_an_earlier_one_gave_up(server):
-    server.cuts = [2**16] * download.ATTEMPTS
+    server.cuts = [2**16] * download.MAX_ATTEMPTS
     with pytest.raises(UserError, match=r"the connection failed or was cut off.*196,608 bytes that arrived are kept"):
         download.fetch(server.url, HASH, "set/data.gz")
     assert download.fetch(server.url, HASH, "set/data.gz").read_bytes() == CONTENT

@@ -51,7 +51,7 @@ def test_items_are_a_sequence():
     assert list(items) == listed
     assert (len(items), items[1], items[-1].source) == (3, listed[1], "b")
     assert list(items[1:]) == listed[1:]
-    assert items.splits_brought() == {"train", "", "test"}
+    assert items.official_splits() == {"train", "", "test"}
     assert [item.source for item in items.take([2, 0])] == ["b", "x"]
     assert list(Items.of([])) == []
     assert Items.of([]).groups() == []
@@ -74,7 +74,7 @@ def test_the_test_set_is_processed_first_and_names_are_in_the_order_of_python():
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 6, 7])
 def test_however_many_are_python_objects_at_a_time(count, monkeypatch):
-    monkeypatch.setattr("stages.ingestion.items.AT_A_TIME", 3)
+    monkeypatch.setattr("stages.ingestion.items.ITEMS_AT_A_TIME", 3)
     listed = [Item(f"a/{9 - k}", SPLITS[k % 4], k, Extent("/set.zip", k, 5, 7, 8, 1)) for k in range(count)]
     kept = Files("/set.zip")
     for item in [*listed, *listed]:

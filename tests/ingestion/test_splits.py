@@ -28,6 +28,6 @@ def test_splits_of_the_data_set_are_kept():
 
 
 def test_val_is_the_same_whether_or_not_the_data_set_brings_a_test_split():
-    carved, brought = Splitter((), 0.2, 0.1), Splitter({"test", "train"}, 0.2, 0.1)
+    carved, official = Splitter((), 0.2, 0.1), Splitter({"test", "train"}, 0.2, 0.1)
     for sha256 in HASHES:
-        assert (carved.assign("train", sha256) == "val") == (brought.assign("train", sha256) == "val")
+        assert (carved.assign("train", sha256) == "val") == (official.assign("train", sha256) == "val")

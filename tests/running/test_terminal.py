@@ -66,7 +66,7 @@ def test_progress_in_a_terminal_is_a_bar_that_leaves_nothing_behind(capsys, monk
 
 
 def test_one_of_several_processes_that_do_the_same_says_nothing_but_errors(monkeypatch, capsys):
-    monkeypatch.setattr(terminal, "_silent", False)
+    monkeypatch.setattr(terminal.verbosity, "silent", False)
     monkeypatch.setattr(terminal, "SECONDS_BETWEEN_LINES", 0)
     for silent in (False, True):
         if silent:

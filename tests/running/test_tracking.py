@@ -298,7 +298,7 @@ def test_a_record_is_that_of_a_running_stage_until_its_process_ends(tmp_path: Pa
 def test_a_stage_continues_when_its_record_cannot_be_written(studio: Studio) -> None:
     said = studio.run("disk", "loses its disk")
     assert said.count("\n") == 1
-    assert "tracking: this run is recorded no further" in said
+    assert "tracking: stopped recording this run" in said
     assert studio.runs("disk")[0].data.metrics["loss"] == 1 / 300
 
 

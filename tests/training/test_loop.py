@@ -171,7 +171,7 @@ def test_fewer_images_than_a_batch():
 
 def test_a_loss_that_is_not_finite_names_itself_and_the_param_to_blame():
     step = Recorder(fail_at=6)
-    with pytest.raises(UserError, match=r"^number became not finite in step \d+ of 20: lower toy.lr$"):
+    with pytest.raises(UserError, match=r"^number became NaN or infinite by step \d+ of 20: lower toy.lr$"):
         run(step, *shards_of(40))
     assert len(step.seen) < 20
 

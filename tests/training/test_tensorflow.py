@@ -106,5 +106,5 @@ def test_auto_takes_what_the_hardware_is_fast_in(gpu, processor_has_bfloat16, sc
 
 @pytest.mark.skipif("tf.config.list_physical_devices('GPU')", reason="there is a GPU here")
 def test_float16_wants_a_gpu():
-    with pytest.raises(UserError, match="precision float16 is for GPUs, and TensorFlow finds none here"):
+    with pytest.raises(UserError, match="precision float16 needs a GPU, and TensorFlow finds none here"):
         compute_dtype("float16", scales_loss=True)

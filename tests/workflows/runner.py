@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -214,6 +215,19 @@ class Runner:
         assert action == "astral-sh/setup-uv"
         return shutil.which("uv") is not None
 
+    def _programs(self) -> Path:
+        """A folder with a `uv` that leaves alone what the environment of the tests, which all machines share, holds of
+        this project: that is the command `visionloop`, which runs the code of the folder it is called in."""
+        folder = self.folder / "programs"
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            (folder / "uv").write_text(
+                f'#!/bin/sh\nuv={shutil.which("uv")}\nif [ "$1" = sync ]; then shift; set -- sync --inexact '
+                '--no-install-project "$@"; fi\nexec "$uv" "$@"\n'
+            )
+            (folder / "uv").chmod(0o755)
+        return folder
+
     def _run_step(
         self,
         step: dict[str, Any],
@@ -250,6 +264,7 @@ class Runner:
         }
         environment = user_environment() | self.extra | set_by_github | job.environment
         environment |= self._values(step.get("env", {}), context)
+        environment["PATH"] = f"{self._programs()}{os.pathsep}{environment['PATH']}"
         with (machine / "log").open("a+", encoding="utf-8") as log:
             start = log.tell()
             process = subprocess.Popen(

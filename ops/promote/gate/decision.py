@@ -1,4 +1,4 @@
-"""What the gate decides of a candidate: the compared figures, the rules that they meet or miss, and the verdict."""
+"""The gate's decision on a candidate: the compared metrics, the rules that they meet or miss, and the verdict."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -18,7 +18,7 @@ class Line(NamedTuple):
     difference: float | None  # candidate - champion
     low: float | None  # interval of the difference at the policy's level, 95% as shipped
     high: float | None
-    rule: str  # what the policy asks, in words; "" when only shown
+    rule: str  # the policy's requirement, as text; "" for a line without one
     passed: bool
 
 
@@ -27,17 +27,17 @@ class Decision(NamedTuple):
 
     model: str  # the registered model: visionloop-cnn
     promote: bool
-    reason: str  # one sentence that a person understands
+    reason: str  # one sentence for users
     lines: list[Line]
 
     def verdict(self) -> str:
-        """The words that the reason stands behind."""
+        """The text in front of the reason."""
         return "Promote:" if self.promote else "Do not promote:"
 
 
 def decimals(metric: Metric | None, *values: float) -> int:
-    """Decimals to show of a compared figure: those of the metric, but at least 4, because differences are small; kernel
-    distances can be, too. None: it is in no table of metrics, as the recall of a class."""
+    """The number of decimals to show: those of the metric, but at least 4 because differences are small, and 5 for very
+    small values, such as kernel distances. metric: None for one that is in no table, such as the recall of a class."""
     return max(metric.digits if metric else 0, 5 if 0 < max(map(abs, values)) < 0.01 else 4)
 
 
@@ -45,11 +45,11 @@ class Judge:
     """Collects the lines of a decision and the objections to the candidate."""
 
     def __init__(self, network: Network, policy: ClassifierPolicy | GeneratorPolicy, first: bool):
-        """first: there is no champion, so that the floors alone hold."""
+        """first: there is no champion, so only the floors apply."""
         self.network, self.policy, self.first = network, policy, first
         self.metrics: Mapping[str, Metric] = METRICS[network.section]
         self.guards = {str(name): margin for name, margin in policy.guards.items()}
-        self.floors = {str(name): least for name, least in policy.floors.items()}
+        self.floors = {str(name): minimum for name, minimum in policy.floors.items()}
         self.percent = f"{100 * (1 - 2 * policy.level):g}%"
         self.lines: list[Line] = []
         self.objections: list[str] = []
@@ -63,15 +63,15 @@ class Judge:
         interval: tuple[float, float] | None = None,
         p: float | None = None,
     ) -> None:
-        """Adds a figure of the table of metrics. interval: of the difference. p: what has to reach the level too, for
-        the main metric."""
-        rules, objections = [], []  # comparisons are written so that NaN passes none of them
+        """Adds a metric. interval: of the difference. p: for the main metric, a p-value that has to reach the level as
+        well."""
+        rules, objections = [], []  # NaN fails every comparison below
         difference = None if champion is None else candidate - champion
         low, high = interval or (None, None)
         if low is not None and high is not None:
             change = self._change(name, candidate, champion, low, high) + ("" if p is None else f", p {p:.3f}")
             lower_is_better = self.metrics[name].better == "lower"
-            worst = high if lower_is_better else -low  # how much worse it may be, below 0 when it is better
+            worst = high if lower_is_better else -low  # the possible loss; below 0 when it is certainly better
             side, sign = ("below", 1) if lower_is_better else ("above", -1)
             if name == self.policy.main:
                 rules.append(f"{side} 0" if p is None else f"{side} 0, p ≤ {self.policy.level:g}")
@@ -91,15 +91,15 @@ class Judge:
         self.lines.append(Line(name, champion, candidate, difference, low, high, ", ".join(rules), not objections))
 
     def recall(
-        self, of: str, champion: float, candidate: float, interval: tuple[float, float], margin: float | None
+        self, class_name: str, champion: float, candidate: float, interval: tuple[float, float], margin: float | None
     ) -> None:
-        """Adds the recall of a class, which fails when it falls by more than the margin, beyond chance."""
-        name, difference = f"recall of {of}", candidate - champion
+        """Adds the recall of a class, which fails when it falls significantly and by more than the margin."""
+        name, difference = f"recall of {class_name}", candidate - champion
         failed = margin is not None and difference < -margin and interval[1] < 0
         if failed:
             change = self._change(name, candidate, champion, *interval)
             self.objections.append(f"{name} falls by more than {margin:g} ({change})")
-        rule = "" if margin is None else f"{-margin:+g} or chance"
+        rule = "" if margin is None else f"≥ {-margin:+g}, or chance"
         self.lines.append(Line(name, champion, candidate, difference, *interval, rule, not failed))
 
     def _change(self, name: str, candidate: float, champion: float | None, low: float, high: float) -> str:
@@ -112,5 +112,5 @@ class Judge:
         elif self.first:
             reason = "it is the first model, and above every floor"
         else:
-            reason = f"{self.gain}, and nothing guarded is worse than the policy allows"
+            reason = f"{self.gain}, and no guarded metric is worse than the policy allows"
         return Decision(self.network.model, not self.objections, reason, self.lines)

@@ -1,4 +1,4 @@
-"""promotion.yaml: what a candidate has to show before it takes the place of the champion."""
+"""promotion.yaml: the requirements for a candidate to replace the champion."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -40,15 +40,15 @@ class GeneratorPolicy(Params):
     @model_validator(mode="after")
     def _p_can_reach_the_level(self) -> Self:
         if self.permutations < 1 / self.level:
-            raise ValueError("permutations must be at least 1 / level, or no p-value could be that small")
+            raise ValueError("permutations must be at least 1 / level: with fewer, no p-value can reach the level")
         return self
 
 
 def classifier_policy(path: Path = POLICY) -> ClassifierPolicy:
-    """The policy for classifiers. Raises UserError naming the key that is wrong."""
+    """The policy for classifiers. Raises UserError naming an invalid key."""
     return load_params(ClassifierPolicy, CNN.section, path)
 
 
 def generator_policy(path: Path = POLICY) -> GeneratorPolicy:
-    """The policy for generators. Raises UserError naming the key that is wrong."""
+    """The policy for generators. Raises UserError naming an invalid key."""
     return load_params(GeneratorPolicy, GAN.section, path)

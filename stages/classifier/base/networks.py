@@ -1,5 +1,5 @@
-"""Classifier networks: uint8 images in, logits out, the penultimate layer named `features`. Built-in layers only, so
-that a saved network loads with Keras alone."""
+"""Classifier networks: uint8 images in, logits out, the penultimate layer named `features`. They use built-in layers
+only, so that Keras loads a saved network without this project."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ SMALLEST_SIDE = {"compact": 8, "article": 10, "vgg": 8, "resnet": 8}  # px
 def build_classifier(
     arch: Arch, shape: tuple[int, int, int], classes: int, width: int, dtype: str = "float32", depth: int = 1
 ):
-    """A Keras model from uint8 [n, *shape] to float32 logits [n, classes]; dtype is the policy it computes in.
+    """A Keras model from uint8 [n, *shape] to float32 logits [n, classes]; dtype is its dtype policy.
 
     width: filters of the first convolution; later ones have multiples of it.
-    depth: residual convolutions of compact, convolutions per stage of vgg, blocks per stage of resnet; article has
-        none.
+    depth: residual convolutions of compact, convolutions per stage of vgg, blocks per stage of resnet; article
+        ignores it.
     """
     build = {"compact": _compact, "article": _article, "vgg": _vgg, "resnet": _resnet}[arch]
     with compute_in(dtype):
@@ -28,7 +28,7 @@ def build_classifier(
 
 
 def _halvings(side: int) -> int:
-    """How often a map of `side` px is halved until it is 2 to 4 px wide."""
+    """The number of halvings after which a map of `side` px is 2 to 4 px wide."""
     return max(2, (side // 3).bit_length() - 1)
 
 
@@ -75,8 +75,8 @@ def _vgg(inputs, width: int, depth: int):
 
 def _resnet(inputs, width: int, depth: int):
     """Stages of `depth` residual blocks of two 3x3 convolutions; each stage but the first halves the map and doubles
-    the filters, up to 8 times `width` (He et al. 2016, the form for small images). The last map is 4 to 8 px wide. For
-    32 px these are the paper's three stages, and a depth of 3 with a width of 16 is its ResNet-20."""
+    the filters, up to 8 times `width` (He et al. 2016, the variant for small images). The last map is 4 to 8 px wide.
+    For 32 px these are the paper's three stages, and a depth of 3 with a width of 16 is its ResNet-20."""
     layers = keras.layers
     x = _convolve(layers.Rescaling(1 / 127.5, offset=-1.0)(inputs), width)
     for i in range(_halvings(inputs.shape[1])):

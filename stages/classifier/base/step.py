@@ -1,4 +1,4 @@
-"""Training a classifier: its step."""
+"""The training step of a classifier."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class ClassifierStep(Step):
     """One step of AdamW (Loshchilov & Hutter 2019) or of SGD with Nesterov momentum (Sutskever et al. 2013) on the
     cross-entropy with smoothed labels (Szegedy et al. 2016).
 
-    model: gives the first weights; `self.model`, a copy where that is faster, is what is trained.
-    class_weights: what an image of each class counts, float32 [classes]; None counts all alike.
-    mix: changes images uint8 [n, h, w, c] and targets float32 [n, classes] in step `index`, such as Mixing.
-    A network that computes in float16 has its loss scaled (Micikevicius et al. 2018).
+    model: holds the initial weights; the step trains `self.model`, a copy where that is faster.
+    class_weights: the weight of an image of each class, float32 [classes]; None weights all alike.
+    mix: takes and returns images uint8 [n, h, w, c] and targets float32 [n, classes] of step `index`; see Mixing.
+    The loss of a network that computes in float16 is scaled (Micikevicius et al. 2018).
     """
 
     metrics = ("loss", "accuracy")
@@ -49,13 +49,13 @@ class ClassifierStep(Step):
         self.model, self.class_weights, self.mix = with_fused_batch_norm(model), class_weights, mix
         self.averaged = AveragedNetwork(self.model, average)
         self.rate = lambda index: lr * learning_rate_factor(schedule, tf.cast(index, tf.float32) / steps)
-        self.recipe = optimizer, lr, weight_decay, beta_2, momentum
-        self.optimizers = [self.build_optimizer(variables) for variables in self.parts]
+        self.optimizer_options = optimizer, lr, weight_decay, beta_2, momentum
+        self.optimizers = [self.build_optimizer(variables) for variables in self.variable_groups]
         self.label_smoothing = label_smoothing
 
     @property
-    def parts(self) -> list[Sequence[Any]]:
-        """The trainable variables, a list per optimizer."""
+    def variable_groups(self) -> list[Sequence[Any]]:
+        """The trainable variables, one group per optimizer."""
         return [self.model.trainable_variables]
 
     @property
@@ -64,7 +64,8 @@ class ClassifierStep(Step):
         return [*self.model.variables, *self.averaged.model.variables, *states]
 
     def build_optimizer(self, variables: Sequence[Any]):
-        name, lr, weight_decay, beta_2, momentum = self.recipe  # lr is the peak: each update sets the rate of its step
+        # lr is the peak: each update sets the rate of its step.
+        name, lr, weight_decay, beta_2, momentum = self.optimizer_options
         if name == "adamw":
             optimizer = keras.optimizers.AdamW(lr, weight_decay=weight_decay, beta_2=beta_2)
         else:
@@ -83,14 +84,14 @@ class ClassifierStep(Step):
         targets = tf.one_hot(labels, self.model.output_shape[-1])
         if self.mix:
             images, targets = self.mix(images, targets, index)
-            labels = tf.argmax(targets, axis=-1, output_type=labels.dtype)  # of the larger share
+            labels = tf.argmax(targets, axis=-1, output_type=labels.dtype)  # the label with the larger share
         loss, logits = update(images, targets, index)
         self.averaged.update(index)
         hits = tf.equal(tf.argmax(logits, axis=-1, output_type=labels.dtype), labels)
         return loss, tf.reduce_mean(tf.cast(hits, tf.float32))
 
     def update(self, images, targets, index):
-        """Moves the weights; returns the loss [] and the logits [n, classes] before that."""
+        """Updates the weights; returns the loss [] and the logits [n, classes] from before the update."""
         (optimizer,) = self.optimizers
         with tf.GradientTape() as tape:
             loss, logits = self.forward(images, targets, training=True)
@@ -110,7 +111,7 @@ class ClassifierStep(Step):
 
 
 def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:
-    """float32 [classes]: inversely proportional to how often a class occurs in labels int [n], with mean 1 over the
-    images (King & Zeng 2001); a class without images gets 1."""
+    """float32 [classes]: inversely proportional to the frequency of each class in labels int [n], with mean 1 over the
+    images (King & Zeng 2001); 1 for a class without images."""
     counts = np.bincount(labels, minlength=classes)
     return np.where(counts, len(labels) / ((counts > 0).sum() * np.maximum(counts, 1)), 1.0).astype(np.float32)

@@ -1,7 +1,7 @@
 """The 15 corruptions of MNIST-C (Mu & Gilmer 2019, arXiv:1906.02337), for grey and colour images of any size.
 
-Strengths are the paper's; its lengths, which are of images of 28 px, grow with the side. Each corruption is a function
-(images uint8 [n, side, side, channels], random generator) -> the same shape, that treats every image on its own.
+Strengths are the paper's; its lengths, which are for images of 28 px, scale with the side. Each corruption is a
+function (images uint8 [n, side, side, channels], random generator) -> the same shape, and treats every image by itself.
 """
 
 from collections.abc import Callable
@@ -10,15 +10,15 @@ import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-SIDE = 28  # px, of MNIST
-BLOCK = 256  # images per random generator: few enough to hold their float copies for photographs too
+MNIST_SIDE = 28  # px
+BLOCK = 256  # images per random generator: few enough to hold float copies of photographs
 
 Corruption = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def corrupt(name: str, images: np.ndarray, seed: int) -> np.ndarray:
     """Applies the corruption `name` of CORRUPTIONS to uint8 images [n, side, side, channels]; the same arguments give
-    the same bytes, and the first images are corrupted alike whatever follows them."""
+    the same bytes, and a whole block of images is corrupted independently of the images after it."""
     number, out = list(CORRUPTIONS).index(name), np.empty_like(images)
     for start in range(0, len(images), BLOCK):
         part = slice(start, start + BLOCK)
@@ -30,7 +30,7 @@ def corrupt(name: str, images: np.ndarray, seed: int) -> np.ndarray:
 
 
 def shot_noise(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """As if white were 3 photons."""
+    """Simulates photon noise where white is 3 photons."""
     return _to_uint8(random.poisson(images / 255 * 3) * (255 / 3))
 
 
@@ -45,7 +45,7 @@ def impulse_noise(images: np.ndarray, random: np.random.Generator) -> np.ndarray
 
 def glass_blur(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Blurs with a sigma of 0.7, swaps half of the pixels with a neighbour, twice, and blurs again."""
-    unit = images.shape[1] / SIDE
+    unit = images.shape[1] / MNIST_SIDE
     reach, side = max(1, round(unit)), images.shape[1]
     blurred = _to_uint8(_blur(images, 0.7 * unit))
     # Pixels lie along the first axis and images along the second: a swap then moves neighbours in memory.
@@ -66,8 +66,8 @@ def glass_blur(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def motion_blur(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Smears in a direction between -45 and 45 degrees, with the one-sided Gaussian of a sigma of 3."""
-    sigma = 3 * images.shape[1] / SIDE
+    """Smears in a direction between -45 and 45 degrees, with a one-sided Gaussian of sigma 3."""
+    sigma = 3 * images.shape[1] / MNIST_SIDE
     steps = np.arange(int(np.ceil(3 * sigma)) + 1)
     weights = np.exp(-(steps**2) / (2 * sigma**2))
     out = np.empty_like(images)
@@ -79,12 +79,12 @@ def motion_blur(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return out
 
 
-# ---------------------------------------------------------------- geometry, around the centre, with a black rim
+# ---------------------------------------------------------------- geometry, around the centre, with a black border
 
 
 def shear(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Shears rows by 0.4 of their distance from the centre, to either side."""
-    strength = 0.4 * _either(random, len(images))
+    """Shears rows by 0.4 of their distance from the centre, in either direction."""
+    strength = 0.4 * _random_signs(random, len(images))
     return _warp(images, [[[1, k], [0, 1]] for k in strength])
 
 
@@ -94,15 +94,15 @@ def scale(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def rotate(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Turns by 0.4 radians, either way."""
-    sine = np.sin(0.4) * _either(random, len(images))
+    """Rotates by 0.4 radians, in either direction."""
+    sine = np.sin(0.4) * _random_signs(random, len(images))
     return _warp(images, [[[np.cos(0.4), -s], [s, np.cos(0.4)]] for s in sine])
 
 
 def translate(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Moves by 3 px along both axes."""
-    shift = max(1, round(3 * images.shape[1] / SIDE))
-    moves = np.stack([_either(random, len(images)), _either(random, len(images))], axis=1) * shift
+    shift = max(1, round(3 * images.shape[1] / MNIST_SIDE))
+    moves = np.stack([_random_signs(random, len(images)), _random_signs(random, len(images))], axis=1) * shift
     return _warp(images, [np.eye(2)] * len(images), moves)
 
 
@@ -110,7 +110,7 @@ def translate(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def brightness(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Adds half of the full range to the value of hue, saturation and value."""
+    """Adds half of the full range to the value (V) of HSV."""
     value = images.max(axis=3, keepdims=True).astype(np.float32)
     brighter = np.minimum(value + 127.5, 255)
     return _to_uint8(np.where(value > 0, images * (brighter / np.maximum(value, 1)), brighter))
@@ -127,8 +127,8 @@ def stripe(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
 def fog(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Adds plasma three times as bright as white, and divides by the new range.
 
-    The plasma is a sum of noise of ever finer grain, whose strength falls by 1.4 squared per halving, as that of the
-    paper's diamond-square algorithm; it varies as much as theirs within an image and between images.
+    The plasma is a sum of noise of ever finer grain. Its strength falls by 1.4 squared per halving of the grain, as in
+    the paper's diamond-square algorithm, and it varies as much within and between images as theirs.
     """
     side = images.shape[1]
     total, reach, grain, strength = np.zeros((len(images), side, side), np.float32), 0.0, 3.0 * side, 1.0
@@ -146,7 +146,7 @@ def fog(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 def spatter(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Covers parts with drops of dark grey mud."""
-    unit = images.shape[1] / SIDE
+    unit = images.shape[1] / MNIST_SIDE
     liquid = _blur(random.normal(0.65, 0.3, (*images.shape[:3], 1)).astype(np.float32), unit)
     drops = _blur((liquid > 0.65).astype(np.float32), 1.5 * unit)
     drops = np.where(drops < 0.8, 0, drops)
@@ -162,14 +162,14 @@ def dotted_line(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
     left, right = random.uniform(0, side - 1, (2, len(images), 1, 1))
     rows, columns = np.mgrid[:side, :side]
     distance = np.abs(rows - left - (right - left) * columns / (side - 1))
-    drawn = (columns * SIDE // side) // 2 % 2 == 1
+    drawn = (columns * MNIST_SIDE // side) // 2 % 2 == 1
     return _add_line(images, distance, drawn)
 
 
 def zigzag(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Adds a white zigzag line from left to right, of 2 px either way and 8 px a period."""
+    """Adds a white zigzag line from left to right, with an amplitude of 2 px and a period of 8 px."""
     side = images.shape[1]
-    unit = side / SIDE
+    unit = side / MNIST_SIDE
     start = random.uniform(0, side - 1, (len(images), 1, 1))
     rise = random.uniform(-5, 5, (len(images), 1, 1)) * unit
     rows, columns = np.mgrid[:side, :side]
@@ -182,8 +182,8 @@ def zigzag(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def canny_edges(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Leaves white edges on black (Canny 1986): sigma 1, thresholds of 0.1 and 0.2 of the full range."""
-    blurred = _to_uint8(_blur(images, images.shape[1] / SIDE))
+    """Replaces the image by white edges on black (Canny 1986): sigma 1, thresholds of 0.1 and 0.2 of the full range."""
+    blurred = _to_uint8(_blur(images, images.shape[1] / MNIST_SIDE))
     out = np.empty_like(images)
     for image, target in zip(blurred, out, strict=True):
         grey = image[..., 0] if image.shape[2] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
@@ -210,12 +210,12 @@ CORRUPTIONS: dict[str, Corruption] = {
 }
 
 
-# ---------------------------------------------------------------- what they share
+# ---------------------------------------------------------------- shared steps
 
 
 def _warp(images: np.ndarray, maps, moves: np.ndarray | None = None) -> np.ndarray:
-    """Each image through its linear map [2, 2] of (x, y) from output to input, which leaves the centre where it is but
-    for a move [n, 2] in px; interpolated linearly."""
+    """Warps each image by its linear map [2, 2] of (x, y) from output to input, which fixes the centre except for a
+    move [n, 2] in px; interpolates linearly."""
     side, out = images.shape[1], np.empty_like(images)
     centre = np.full(2, (side - 1) / 2)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -226,20 +226,20 @@ def _warp(images: np.ndarray, maps, moves: np.ndarray | None = None) -> np.ndarr
 
 
 def _add_line(images: np.ndarray, distance: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """Adds white where the distance [n, side, side] from the line is small, as the paper's lines fade."""
-    width = 2.3 * images.shape[1] / SIDE
+    """Adds white that fades with the distance [n, side, side] from the line, as in the paper."""
+    width = 2.3 * images.shape[1] / MNIST_SIDE
     near = np.clip(distance / width, 0, 1 - 1e-6)
     return _to_uint8(images + 255 * (np.maximum(np.log(1 - near) + 1, 0) * drawn)[..., None])
 
 
 def _blur(images: np.ndarray, sigma: float) -> np.ndarray:
-    """float32 images [n, height, width, channels] under a Gaussian of `sigma` px."""
+    """float32 images [n, height, width, channels], blurred by a Gaussian of `sigma` px."""
     rows = gaussian_filter1d(images.astype(np.float32), sigma, axis=1, mode="nearest")
     return gaussian_filter1d(rows, sigma, axis=2, mode="nearest")
 
 
-def _either(random: np.random.Generator, count: int) -> np.ndarray:
-    """-1 or 1, [count]."""
+def _random_signs(random: np.random.Generator, count: int) -> np.ndarray:
+    """Random -1 or 1, [count]."""
     return random.integers(0, 2, count) * 2 - 1
 
 

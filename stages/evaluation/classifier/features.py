@@ -1,4 +1,4 @@
-"""What a saved classifier makes of images: logits, and features in which images that look alike to it are close."""
+"""Logits and features of images from a saved classifier; images that look alike to it have close features."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from stages.training.tensorflow import keras
 
 
 class ClassifierSpace:
-    """Features of uint8 images [n, height, width, channels], which are the layer `features` of a network, and logits.
+    """Maps uint8 images [n, height, width, channels] to features, the outputs of the network's layer `features`, and to
+    logits.
 
-    A network that averages over several views of an image holds the network that it shows them to: `trunk`, also from
+    A network that averages over several views contains the network that it applies to each of them: `trunk`, also from
     images to logits. The features are those of the image itself.
     """
 
@@ -23,16 +24,16 @@ class ClassifierSpace:
         self.network = load_network(path)
         self.trunk = next(network for network in _networks(self.network) if _has_features(network))
         features = keras.Model(self.trunk.input, self.trunk.get_layer("features").output)
-        self._both = keras.Model(self.network.input, [features(self.network.input), self.network.output])
+        self._features_and_logits = keras.Model(self.network.input, [features(self.network.input), self.network.output])
 
     def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """float32 features [n, d] and logits [n, classes]."""
-        features, logits = self._both.predict(images, batch_size=512, verbose=0)
+        features, logits = self._features_and_logits.predict(images, batch_size=512, verbose=0)
         return features, logits
 
     def nearest(self, features: np.ndarray, shards: Sequence[np.ndarray], count: int) -> np.ndarray:
-        """The `count` images of all shards nearest to each of `features` [k, d], nearest first: their positions int
-        [k, count] in the shards put end to end. One shard is read after the other."""
+        """The positions, int [k, count] in the concatenated shards, of the `count` images nearest to each of `features`
+        [k, d], nearest first. Reads one shard at a time."""
         positions, distances = np.zeros((len(features), 0), int), np.zeros((len(features), 0))
         start = 0
         for shard in shards:
@@ -46,7 +47,7 @@ class ClassifierSpace:
 
 
 def _networks(network):
-    """The network, and those that are layers of it, outermost first."""
+    """The network and the networks nested in it, outermost first."""
     yield network
     for layer in network.layers:
         if isinstance(layer, keras.Model):

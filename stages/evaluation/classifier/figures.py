@@ -1,4 +1,4 @@
-"""Pictures of what a classifier can and cannot do; see stages/drawing."""
+"""Pictures of a classifier's quality and mistakes; see stages/drawing."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from stages.drawing.grids import image_grid
 from stages.drawing.plots import COLOURS, confusion_picture, panel_axes, reliability_picture
 from stages.evaluation.classifier.scores import calibration_bins, confusion_matrix, expected_calibration_error
 
-SHOWN_MISTAKES, SHOWN_PAIRS, SHOWN_OF_A_PAIR = 24, 8, 8
+SHOWN_MISTAKES, SHOWN_PAIRS, SHOWN_PER_PAIR = 24, 8, 8
 
 
 def draw_classifier(folder: Path, images, labels, probabilities, classes: Sequence[str]) -> None:
@@ -24,7 +24,7 @@ def draw_classifier(folder: Path, images, labels, probabilities, classes: Sequen
         images[worst],
         [f"{classes[labels[i]]} > {classes[predicted[i]]}" for i in worst],
         title="most confident mistakes: class > prediction",
-        nothing="no mistake",
+        empty_text="no mistake",
         shape=images.shape[1:],
     )
 
@@ -37,14 +37,14 @@ def worst_mistakes(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def draw_grid(
-    path: Path, images: np.ndarray, captions: Sequence[str], *, title: str, nothing: str, shape: Sequence[int]
+    path: Path, images: np.ndarray, captions: Sequence[str], *, title: str, empty_text: str, shape: Sequence[int]
 ) -> None:
-    """Images [n, *shape] with captions, six to a row; when there is none an empty image that says `nothing`."""
+    """Images [n, *shape] with captions, six to a row; an empty tile captioned `empty_text` if there are none."""
     image_grid(
         images if len(images) else np.full((1, *shape), 230, np.uint8),
         path,
         columns=6,
-        captions=captions if len(images) else [nothing],
+        captions=captions if len(images) else [empty_text],
         title=title,
         tile=168,
         font_size=12,
@@ -52,12 +52,12 @@ def draw_grid(
 
 
 def draw_confusions(path: Path, images, labels, probabilities, classes: Sequence[str], pairs) -> None:
-    """A row per pair (class, prediction) of indices, most frequent first, with the most confident of its images."""
+    """A row per pair (class, prediction) of indices, most frequent first, with its most confident images."""
     predicted, worst = probabilities.argmax(axis=1), worst_mistakes(probabilities, labels)
     rows, names, columns = [], [], 1
     for true, found in pairs[:SHOWN_PAIRS]:
         here = worst[(labels[worst] == true) & (predicted[worst] == found)]
-        columns = max(columns, min(SHOWN_OF_A_PAIR, len(here)))
+        columns = max(columns, min(SHOWN_PER_PAIR, len(here)))
         row = np.full((columns, *images.shape[1:]), 255, np.uint8)  # the first pair is the most frequent one
         row[: len(here)] = images[here[:columns]]
         rows.append(row)
@@ -74,11 +74,11 @@ def draw_confusions(path: Path, images, labels, probabilities, classes: Sequence
 
 
 def draw_nearest(path: Path, mistakes: np.ndarray, nearest: np.ndarray, captions: Sequence[Sequence[str]]) -> None:
-    """A row per mistake: the image [k, h, w, c] and those of the train set nearest to it [k, m, h, w, c], with a
-    caption for each [k][1 + m]."""
+    """A row per mistake: the image [k, h, w, c] and the nearest train images [k, m, h, w, c], with a caption for each
+    [k][1 + m]."""
     title = "most confident mistakes (class > prediction), and the train images that look most alike to the classifier"
     if not len(mistakes):
-        draw_grid(path, mistakes, [], title=title, nothing="no mistake", shape=nearest.shape[2:])
+        draw_grid(path, mistakes, [], title=title, empty_text="no mistake", shape=nearest.shape[2:])
         return
     rows = np.concatenate([mistakes[:, None], nearest], axis=1)
     image_grid(
@@ -93,7 +93,7 @@ def draw_nearest(path: Path, mistakes: np.ndarray, nearest: np.ndarray, captions
 
 
 def draw_risk_coverage(path: Path, coverage: np.ndarray, risk: np.ndarray, area: float, best: float) -> None:
-    """Share of mistakes against the share of images answered; best: the area if mistakes were the least confident."""
+    """Share of mistakes against the share of images answered; best: the area with mistakes least confident."""
     with panel_axes(1, path) as (axis,):
         axis.plot(coverage, risk, color=COLOURS[0], label="this classifier")
         axis.axhline(risk[-1], color="grey", linestyle=":", label="a confidence that says nothing")
@@ -104,7 +104,7 @@ def draw_risk_coverage(path: Path, coverage: np.ndarray, risk: np.ndarray, area:
 
 
 def draw_outliers(path: Path, scores: Mapping[str, np.ndarray], threshold: float, name: str) -> None:
-    """How the outlier scores of each kind of images are spread, and the threshold."""
+    """Histograms of the outlier scores of each kind of images, and the threshold."""
     edges = np.histogram_bin_edges(np.concatenate(list(scores.values())), bins=50)
     with panel_axes(1, path) as (axis,):
         for colour, (kind, values) in zip(COLOURS, scores.items(), strict=False):
@@ -118,7 +118,7 @@ def draw_outliers(path: Path, scores: Mapping[str, np.ndarray], threshold: float
 
 
 def draw_corruptions(path: Path, examples: Mapping[str, np.ndarray], accuracies: Mapping[str, float]) -> None:
-    """An image per corruption, captioned with its name and the accuracy on all where that is known."""
+    """An image per corruption, captioned with its name and, where known, the accuracy on all images."""
     image_grid(
         np.stack(list(examples.values())),
         path,

@@ -1,5 +1,5 @@
-"""Whether a classifier notices images of another kind than it was trained on: the outlier score that it is served with,
-how well that score separates, and images to try it on."""
+"""Detection of images that differ in kind from a classifier's training images: the outlier score that the classifier is
+served with, how well that score separates, and images to test it with."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,10 +13,10 @@ from stages.serving.classifier.outlier_scores import energy, neighbour_distance,
 DIGITS = [str(digit) for digit in range(10)]
 
 
-def area_under_roc(known: np.ndarray, strange: np.ndarray) -> float:
-    """Share of pairs in which the strange image has the higher score; equal ones count half (AUROC)."""
-    ranks = rankdata(np.concatenate([known, strange]))[len(known) :]
-    return float((ranks.sum() - len(strange) * (len(strange) + 1) / 2) / (len(known) * len(strange)))
+def area_under_roc(inliers: np.ndarray, outliers: np.ndarray) -> float:
+    """Share of pairs in which the outlier has the higher score; ties count half (AUROC)."""
+    ranks = rankdata(np.concatenate([inliers, outliers]))[len(inliers) :]
+    return float((ranks.sum() - len(outliers) * (len(outliers) + 1) / 2) / (len(inliers) * len(outliers)))
 
 
 def choose_outlier_score(
@@ -28,11 +28,12 @@ def choose_outlier_score(
     accepted: float,
     temperature: float,
 ) -> Serving:
-    """The outlier score that tells noise from validation images better, energy where both do equally well, and the
-    threshold that a share `accepted` of the validation images is below.
+    """The outlier score that separates noise from validation images better, energy when both are equal, and the
+    threshold below which a share `accepted` of the validation images lies.
 
-    val, noise: features [n, d] and logits [n, classes]. bank: features of training images [m, d]; without any it is the
-    energy. What it is tried on later (digits, photographs, test images) takes no part.
+    val, noise: features [n, d] and logits [n, classes]. bank: features of training images [m, d]; without rows the
+    score is the energy. The images of the evaluation (digits, photographs, test images) have no influence on the
+    choice.
     """
     by_energy = area_under_roc(energy(val[1]), energy(noise[1]))
     empty = np.zeros((0, bank.shape[1]), np.float32)
@@ -48,12 +49,12 @@ def choose_outlier_score(
 
 
 def noise_images(shape: Sequence[int], count: int, seed: int) -> np.ndarray:
-    """Every value drawn evenly from 0 to 255."""
+    """Uniform noise from 0 to 255."""
     return np.random.default_rng([seed, 0]).integers(0, 256, (count, *shape), np.uint8)
 
 
 def digit_images(shape: Sequence[int], count: int, seed: int) -> np.ndarray:
-    """Handwritten digits, those that scikit-learn brings along, enlarged; at most 1,797."""
+    """Handwritten digits from scikit-learn, enlarged; at most 1,797."""
     from sklearn.datasets import load_digits
 
     digits = np.random.default_rng([seed, 1]).permutation(load_digits().images)[:count]
@@ -63,8 +64,8 @@ def digit_images(shape: Sequence[int], count: int, seed: int) -> np.ndarray:
 
 
 def photo_images(shape: Sequence[int], count: int, seed: int) -> np.ndarray:
-    """Square patches of the two photographs that scikit-learn brings along, from the size of `shape` to half of the
-    photograph, or larger where that is too small."""
+    """Square patches of scikit-learn's two photographs, resized to `shape`, with sides from that of `shape` to half of
+    the photograph's where this is larger."""
     from sklearn.datasets import load_sample_images
 
     photos, random = load_sample_images().images, np.random.default_rng([seed, 2])

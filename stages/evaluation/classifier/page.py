@@ -1,4 +1,4 @@
-"""The page data/evaluate_cnn/report.md: the figures with what they mean, and the pictures."""
+"""The page data/evaluate_cnn/report.md: the metrics with their meanings, and the pictures."""
 
 from collections.abc import Mapping
 
@@ -42,11 +42,11 @@ reason to doubt:
 """
 
 
-def write_page(figures: Mapping[str, float], images: int) -> str:
-    """The text for the section `cnn` of metrics.json; images: test images that were classified."""
+def write_page(values: Mapping[str, float], images: int) -> str:
+    """The page for the section `cnn` of metrics.json, `values`; images: the number of test images."""
     rows = [
-        [m.label, number(figures, m.name, m.digits), interval(figures, m.name, m.digits), m.meaning]
-        for m in shown(METRICS, figures)
+        [m.label, number(values, m.name, m.digits), interval(values, m.name, m.digits), m.meaning]
+        for m in shown(METRICS, values)
     ]
     return f"""# Evaluation of the classifier
 

@@ -1,4 +1,4 @@
-"""predictions.csv: what the classifier makes of each test image, by its name in the data set."""
+"""predictions.csv: the classifier's outputs for each test image, with the name of the image in the data set."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def prediction_columns(classes: Sequence[str]) -> list[str]:
-    """The columns; those of the probabilities are named as `predict` names them."""
+    """The columns; those of the probabilities have the same names as in the output of `predict`."""
     return ["source", "class", "predicted", "confidence", "outlier_score", *(f"p_{name}" for name in classes)]
 
 
@@ -21,7 +21,7 @@ def prediction_rows(
     """A row for each of n images, in the order of the shards of the split.
 
     sources: paths inside the data set. labels: int [n]. probabilities: float64 [n, classes], calibrated.
-    outlier_scores: float64 [n], above 0 where an image is less alike to the train images than most validation images.
+    outlier_scores: float64 [n], above 0 where an image resembles the train images less than most validation images do.
     """
     columns, predicted = prediction_columns(classes)[5:], probabilities.argmax(axis=1)
     for index, source in enumerate(sources):

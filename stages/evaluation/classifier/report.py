@@ -1,4 +1,4 @@
-"""Everything that evaluate_cnn writes about the classifier, part by part: metrics, tables and pictures."""
+"""The outputs of evaluate_cnn, part by part: metrics, tables and pictures of the classifier."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from stages.evaluation.classifier.selective import area_under_risk_coverage, ris
 from stages.serving.classifier.bundle import Serving, write_serving
 from stages.training.scores import softmax
 
-VAL_IMAGES = 100_000  # at most about so many are looked at: a temperature and a threshold need no more
+VAL_IMAGES = 100_000  # at most about this many are used: a temperature and a threshold need no more
 SHOWN_NEIGHBOURS, SHOWN_MISTAKES, SHOWN_LABELS, SHOWN_CLASSES = 6, 6, 24, 20
 
 
 class ClassifierReport:
-    """The parts share what the classifier made of the test and validation images.
+    """The parts share the classifier's outputs for the test and validation images.
 
     network: the classifier's file. data: the folder of the data set. params: the section `evaluate_cnn` of params.yaml.
     """
@@ -51,15 +51,15 @@ class ClassifierReport:
         features, logits = val.through(self.space, every)
         self.temperature = fit_temperature(logits, read_labels(data, "val")[::every])
         self.serving = self._serving(features, logits)
-        logits, self.outlier_scores = self.images.through(self._look)
+        logits, self.outlier_scores = self.images.through(self._logits_and_scores)
         self.probabilities, self.calibrated = softmax(logits), softmax(logits / self.temperature)
 
     def _serving(self, features: np.ndarray, logits: np.ndarray) -> Serving:
-        """What the registered model needs to notice images of other kinds, from those of the validation images."""
+        """The outlier detector of the registered model, chosen with the outputs for the validation images."""
         params, train_count = self.params, sum(len(shard) for shard in self.train_shards)
         chosen = np.sort(np.random.default_rng([params.seed, 5]).permutation(train_count)[: params.outlier_bank])
         bank = self.space(pick(self.train_shards, chosen))[0] if len(chosen) else features[:0]
-        # Other noise than that on which the score is reported: it takes part in the choice.
+        # The score is chosen with other noise than it is evaluated with.
         noise = self.space(noise_images(self.images.shape[1:], params.outlier_images, params.seed + 1))
         return choose_outlier_score(
             (features, logits),
@@ -70,13 +70,13 @@ class ClassifierReport:
             temperature=self.temperature,
         )
 
-    def _look(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Logits and outlier scores; features of all images would take most of the memory."""
+    def _logits_and_scores(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Logits and outlier scores, because the features of all images would take most of the memory."""
         features, logits = self.space(images)
         return logits, self.serving.scores(features, logits)
 
     def write(self) -> dict[str, float]:
-        """The section `cnn` of metrics.json; tables, pictures and serving.npz go to the folder."""
+        """Writes tables, pictures and serving.npz to the folder; returns the section `cnn` of metrics.json."""
         metrics = self.quality()
         metrics |= self.abstention()
         self.mistakes()
@@ -87,7 +87,7 @@ class ClassifierReport:
         return metrics
 
     def quality(self) -> dict[str, float]:
-        """How good predictions and probabilities are, of all images and of each class."""
+        """The quality of predictions and probabilities, over all images and by class."""
         metrics, resampled = classifier_metrics(
             self.probabilities,
             self.calibrated,
@@ -108,7 +108,7 @@ class ClassifierReport:
         return metrics | {"temperature": self.temperature}
 
     def abstention(self) -> dict[str, float]:
-        """What it gains when it may leave images out."""
+        """The risk when the classifier may abstain."""
         confidence, hits = self.calibrated.max(axis=1), self.calibrated.argmax(axis=1) == self.labels
         area, best = (area_under_risk_coverage(values, hits) for values in (confidence, hits.astype(float)))
         figures.draw_risk_coverage(self.folder / "risk_coverage.png", *risk_coverage(confidence, hits), area, best)
@@ -116,7 +116,7 @@ class ClassifierReport:
         return with_interval("aurc", area, resampled)
 
     def mistakes(self) -> None:
-        """Which classes it confuses, and which train images may have led it astray."""
+        """The classes that it confuses, and train images that may have misled it."""
         pairs = confusion_pairs(self.probabilities, self.labels)
         counts, names = np.bincount(self.labels, minlength=len(self.classes)), self.classes
         rows = [
@@ -144,10 +144,10 @@ class ClassifierReport:
         figures.draw_nearest(self.folder / "mistakes_neighbours.png", self.images[worst], nearest, captions)
 
     def label_errors(self) -> dict[str, float]:
-        """Which labels of train and test images are probably wrong."""
+        """Labels of train and test images that are probably wrong."""
         train_labels, params = read_labels(self.data, "train"), self.params
-        asked = np.random.default_rng([params.seed, 3]).permutation(len(train_labels))[: params.label_images]
-        chosen, everything = np.sort(asked), np.arange(len(self.labels))
+        drawn = np.random.default_rng([params.seed, 3]).permutation(len(train_labels))[: params.label_images]
+        chosen, everything = np.sort(drawn), np.arange(len(self.labels))
         found: list[tuple[str, Images | np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = [
             ("test", self.images, self.labels, self.calibrated, everything)
         ]
@@ -182,17 +182,17 @@ class ClassifierReport:
             np.stack([image for _, image in shown]) if shown else self.images[:0],
             [f"{row['given']} > {row['suggested']}{' *' if row['split'] == 'test' else ''}" for row, _ in shown],
             title="most suspicious labels: given > suggested (* in the test set)",
-            nothing="no suspicion",
+            empty_text="no suspicion",
             shape=self.images.shape[1:],
         )
         return metrics
 
     def robustness(self) -> dict[str, float]:
-        """What corruptions of the images cost."""
+        """The accuracy on corrupted images."""
         order = np.random.default_rng([self.params.seed, 4]).permutation(len(self.labels))
         chosen = np.sort(order[: max(1, self.params.corrupted_images)])
         hits, examples = corrupted_hits(self.space, self.images[chosen], self.labels[chosen], self.params.seed)
-        if not self.params.corrupted_images:  # the examples alone
+        if not self.params.corrupted_images:  # only the examples
             hits = {}
         accuracies = {name: float(right.mean()) for name, right in hits.items()}
         rows = [{"corruption": name, "accuracy": value} for name, value in accuracies.items()]
@@ -205,7 +205,7 @@ class ClassifierReport:
         return with_interval("corrupted_accuracy", float(of_image.mean()), resampled)
 
     def outliers(self) -> dict[str, float]:
-        """Whether it notices images of other kinds; writes what the registered model needs for that."""
+        """The detection of images of other kinds; writes the detector for the registered model."""
         params, shape, serving = self.params, self.images.shape[1:], self.serving
         write_serving(self.folder / "serving.npz", serving)
         scores = {"test images": self.outlier_scores}
@@ -219,7 +219,7 @@ class ClassifierReport:
         return metrics
 
     def evidence(self) -> None:
-        """Where it sees each class, in the test image that it recognises best."""
+        """The evidence for each class in the test image that the classifier recognises best."""
         of_label = self.probabilities[np.arange(len(self.labels)), self.labels]
         present = np.unique(self.labels)[:SHOWN_CLASSES]
         best = np.array([np.argmax(np.where(self.labels == k, of_label, -1)) for k in present])

@@ -1,4 +1,4 @@
-"""What corruptions of the test images cost a classifier."""
+"""A classifier's predictions for corrupted test images."""
 
 import numpy as np
 
@@ -9,8 +9,8 @@ from stages.evaluation.classifier.features import ClassifierSpace
 def corrupted_hits(
     space: ClassifierSpace, images: np.ndarray, labels: np.ndarray, seed: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Which of the uint8 images [n, h, w, c] are classified right, bool [n], as they are (`clean`) and under each
-    corruption, and an image of each."""
+    """Which of the uint8 images [n, h, w, c] are classified correctly, bool [n], without (`clean`) and under each
+    corruption, and an example image of each."""
     hits, examples = {}, {}
     for name in ("clean", *CORRUPTIONS):
         corrupted = images if name == "clean" else corrupt(name, images, seed)

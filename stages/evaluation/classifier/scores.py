@@ -1,4 +1,4 @@
-"""How good class probabilities are: functions of probabilities float64 [n, classes] and labels int [n].
+"""Metrics of class probabilities: functions of probabilities float64 [n, classes] and labels int [n].
 
 Accuracy and negative log-likelihood, which the trainings use as well, are in stages/training/scores.py.
 """
@@ -23,8 +23,8 @@ def macro_f1(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def class_precision_and_recall(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """float64 [classes] each: of the images given to a class the share that belongs there, and of the images of a class
-    the share that is found; NaN for a class that is never predicted, or never occurs."""
+    """float64 [classes] each: the share of correct predictions among those of a class, and among the images of a class;
+    NaN for a class that is never predicted, or never occurs."""
     matrix = confusion_matrix(probabilities, labels)
     with np.errstate(invalid="ignore"):
         return np.diag(matrix) / matrix.sum(axis=0), np.diag(matrix) / matrix.sum(axis=1)
@@ -36,7 +36,7 @@ def top_k_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int) -> flo
 
 
 def in_top_k(probabilities: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
-    """bool [n]: whether fewer than k classes are more probable than the label; of equals, the first are."""
+    """bool [n]: whether fewer than k classes are more probable than the label; ties go to the first class."""
     of_label = probabilities[np.arange(len(labels)), labels][:, None]
     before = np.arange(probabilities.shape[1]) < labels[:, None]
     ahead = (probabilities > of_label) | ((probabilities == of_label) & before)
@@ -62,7 +62,7 @@ def squared_errors(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def calibration_bins(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per bin of confidence (15 of equal width over 0..1): mean confidence, accuracy, count; NaN where it is empty."""
+    """Per bin of confidence (15 of equal width over 0..1): mean confidence, accuracy, count; NaN in empty bins."""
     confidence = probabilities.max(axis=1)
     hits = probabilities.argmax(axis=1) == labels
     index = bin_of(confidence)

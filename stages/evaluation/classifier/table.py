@@ -11,7 +11,7 @@ NETWORK = Network(
     file=Path("data/train_cnn/model.keras"),
     serve=Path("stages/serving/classifier/model.py"),
     title="Classifier",
-    article="a classifier, which takes images",
+    phrase="a classifier, which takes images",
     input_ranks=(3,),
 )
 

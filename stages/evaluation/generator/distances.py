@@ -1,6 +1,6 @@
 """How close generated images are to real ones, as functions of their features in the reference space.
 
-Features are float64 [n, d]. Figures of two reference spaces cannot be compared.
+Features are float64 [n, d]. Distances in different reference spaces are not comparable.
 """
 
 from collections.abc import Iterator
@@ -13,31 +13,31 @@ ROWS_AT_A_TIME = 1000  # of a distance matrix, which would be 800 MB for 10,000 
 
 
 def frechet_at_infinity(a: np.ndarray, b: np.ndarray, *, sizes: int, draws: int, seed: int) -> float:
-    """What the Frechet distance would be of infinitely many images: its bias falls with 1 / n, so that a line through
-    the distances of smaller samples ends, at 1 / n = 0, without it (Chong & Forsyth 2020).
+    """The Frechet distance extrapolated to infinitely many images: its bias is proportional to 1 / n, so that a line
+    through the distances of smaller samples has none at 1 / n = 0 (Chong & Forsyth 2020).
 
-    Both sets are drawn down, without replacement, to `sizes` sizes from half of the images to all, `draws` times each.
-    Unbiased to first order: around 0, and at times below, for sets of one distribution. With fewer images than a few
-    times the features it is a rough figure, whose error is several times that of the distance itself.
+    Both sets are subsampled without replacement to `sizes` sizes from half of the images to all, `draws` times each.
+    Unbiased to first order: around 0, and sometimes below, for sets of one distribution. Unless there are several times
+    more images than features it is a rough estimate, whose error is several times that of the distance itself.
     """
     random, count = np.random.default_rng(seed), min(len(a), len(b))
     counts = np.unique(np.rint(1 / np.linspace(1 / count, 2 / count, sizes)).astype(int))
     distances = [
-        np.mean([frechet_distance(*(_drawn(images, n, random) for images in (a, b))) for _ in range(draws)])
+        np.mean([frechet_distance(*(_subsample(images, n, random) for images in (a, b))) for _ in range(draws)])
         for n in counts
     ]
     return float(np.polyfit(1 / counts, distances, 1)[1])
 
 
-def _drawn(features: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
+def _subsample(features: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
     return features[random.permutation(len(features))[:count]]
 
 
 def class_frechet_distances(
     a: np.ndarray, labels_a: np.ndarray, b: np.ndarray, labels_b: np.ndarray, counts: np.ndarray
 ) -> np.ndarray:
-    """The Frechet distance of the first counts[k] images of class k in both sets, [classes]; NaN where that is below 2:
-    no covariance can be had of one image."""
+    """The Frechet distance of the first counts[k] images of class k in both sets, [classes]; NaN where counts[k] is
+    below 2, because one image has no covariance."""
     distances = np.full(len(counts), np.nan)
     for k, count in enumerate(counts):
         if count >= 2:
@@ -47,7 +47,7 @@ def class_frechet_distances(
 
 def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
     """Unbiased squared maximum mean discrepancy of all images, with the kernel of KID (Binkowski et al. 2018); around
-    0, and at times below, for sets of one distribution."""
+    0, and sometimes below, for sets of one distribution."""
     within = sum((kernel_sums(x, x) - kernel_diagonal(x)).sum() / (len(x) * (len(x) - 1)) for x in (a, b))
     return float(within - 2 * kernel_sums(a, b).sum() / (len(a) * len(b)))
 
@@ -55,11 +55,11 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
 def kernel_distance_over_subsets(
     a: np.ndarray, b: np.ndarray, *, subsets: int, subset_size: int, seed: int
 ) -> tuple[float, float]:
-    """The same distance of subsets of at most half the images: its mean over the subsets ("KID", Binkowski et al.
-    2018), and the standard error.
+    """The same distance of subsets of at most half the images: the mean over the subsets ("KID", Binkowski et al.
+    2018), and its standard error.
 
     The error is that of the images drawn, not of the subsets: the spread between subsets of m of n images, scaled by
-    sqrt(m / (n - m)) (Politis & Romano 1994). It errs on the large side where the distance is near 0.
+    sqrt(m / (n - m)) (Politis & Romano 1994). It is too large where the distance is near 0.
     """
     random = np.random.default_rng(seed)
     count = min(len(a), len(b))
@@ -77,7 +77,7 @@ def kernel_distance_over_subsets(
 def kernel_matrix(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """KID's kernel (x.y / d + 1)^3 of each pair of features [n, d] and [m, d], [n, m], in their precision."""
     base = x @ y.T / x.shape[1] + 1
-    return base * base * base  # numpy takes 20 times as long for a power
+    return base * base * base  # 20 times as fast as numpy's power
 
 
 def kernel_diagonal(x: np.ndarray) -> np.ndarray:
@@ -86,7 +86,7 @@ def kernel_diagonal(x: np.ndarray) -> np.ndarray:
 
 
 def kernel_sums(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The kernel of each image in x [n, d] with those in y [m, d], added up over these, [n]."""
+    """The kernel of each image in x [n, d] with those in y [m, d], summed over y, [n]."""
     parts = range(0, len(x), ROWS_AT_A_TIME)
     return np.concatenate([kernel_matrix(x[start : start + ROWS_AT_A_TIME], y).sum(axis=1) for start in parts])
 
@@ -105,36 +105,36 @@ def inside_manifold(points: np.ndarray, centres: np.ndarray, neighbours: int = 3
 
 
 def density_and_coverage(real: np.ndarray, fake: np.ndarray, neighbours: int = 5) -> tuple[float, float]:
-    """In how many of the real images' balls, which reach to the k-th nearest real image, a generated image lies, over
-    k; and the share of these balls in which a generated image lies (Naeem et al. 2020).
+    """The mean number of real images' balls in which a generated image lies, divided by k, where a ball reaches to the
+    k-th nearest real image; and the share of the balls in which a generated image lies (Naeem et al. 2020).
 
-    Unlike precision and recall they trust neither a single outlier nor the manifold of the generated images. Sets of
-    one distribution have an expected density of 1 and the coverage that `expected_coverage` says.
+    Unlike precision and recall they depend neither on single outliers nor on the manifold of the generated images. Sets
+    of one distribution have an expected density of 1 and the coverage that `expected_coverage` returns.
     """
-    radii, held, nearest_fake = _squared_radii(real, neighbours), 0, np.full(len(real), np.inf)
+    radii, inside, nearest_fake = _squared_radii(real, neighbours), 0, np.full(len(real), np.inf)
     for block in _squared_distances(fake, real):
-        held += int((block <= radii).sum())
+        inside += int((block <= radii).sum())
         nearest_fake = np.minimum(nearest_fake, block.min(axis=0))
-    return held / (min(neighbours, len(real) - 1) * len(fake)), float(np.mean(nearest_fake <= radii))
+    return inside / (min(neighbours, len(real) - 1) * len(fake)), float(np.mean(nearest_fake <= radii))
 
 
 def expected_coverage(real: int, fake: int, neighbours: int = 5) -> float:
-    """The coverage of `real` images by `fake` ones of the same distribution, whatever that is (Naeem et al. 2020): the
-    probability that of the others, real and generated, those k that are nearest to an image are not all real."""
+    """The expected coverage of `real` images by `fake` ones of the same distribution, for any distribution (Naeem et
+    al. 2020): the probability that the k nearest of the other images, real and generated, are not all real."""
     k = np.arange(min(neighbours, real - 1))
     return float(1 - np.prod((real - 1 - k) / (real - 1 + fake - k)))
 
 
 def _squared_radii(centres: np.ndarray, neighbours: int) -> np.ndarray:
-    """The squared distance [n] from each centre to its k-th nearest other one; k is limited by their number."""
+    """The squared distance [n] from each centre to its k-th nearest other one; k is at most their number."""
     k = min(neighbours, len(centres) - 1)
     # The nearest to a centre is the centre itself.
     return np.concatenate([np.partition(block, k, axis=1)[:, k] for block in _squared_distances(centres, centres)])
 
 
 def _squared_distances(a: np.ndarray, b: np.ndarray) -> Iterator[np.ndarray]:
-    """|x - y|^2 as |x|^2 - 2 x.y + |y|^2, [some, m]: 8 times as fast as differences, and as exact as comparisons of
-    images that differ need it."""
+    """Yields |x - y|^2 as |x|^2 - 2 x.y + |y|^2, [rows, m]: 8 times as fast as differences, and exact enough to compare
+    images that differ."""
     squares_a, squares_b = (np.einsum("nd,nd->n", x, x) for x in (a, b))
     for start in range(0, len(a), ROWS_AT_A_TIME):
         part = slice(start, start + ROWS_AT_A_TIME)

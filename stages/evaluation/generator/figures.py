@@ -1,4 +1,4 @@
-"""Pictures of what a generator makes and of what it may have copied; see stages/drawing."""
+"""Pictures of generated images and of possible copies; see stages/drawing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stages.drawing.plots import COLOURS, panel_axes, short_name
 from stages.generator.sampling import circular_walk, draw_latents, generate, is_conditional
 
 SHOWN_CLASSES, SHOWN_NEIGHBOURS, SHOWN_PAIRS, PAIRS_IN_A_ROW = 20, 12, 24, 6
-WALKS, WALK_FRAMES = 6, 36  # of each class; pictures of the film
+WALKS, WALK_FRAMES = 6, 36  # per class; of the animation
 
 
 def draw_samples(path: Path, generator, classes: Sequence[str], seed: int) -> None:
@@ -26,8 +26,8 @@ def draw_samples(path: Path, generator, classes: Sequence[str], seed: int) -> No
 
 
 def draw_walk(path: Path, generator, classes: Sequence[str], seed: int) -> None:
-    """A film of walks through the latents, each on a circle around the origin, as far from it as random latents are; a
-    row per class."""
+    """An animation of walks through the latents, each on a circle around the origin at the distance of random latents;
+    a row per class."""
     shown = np.repeat(np.arange(min(len(classes), SHOWN_CLASSES)), WALKS)
     start, towards = draw_latents(2 * len(shown), generator.input_shape[0][1], seed + 3).reshape(2, len(shown), -1)
     latents = circular_walk(start, towards, WALK_FRAMES)
@@ -50,7 +50,7 @@ def draw_neighbours(path: Path, fake: np.ndarray, nearest: np.ndarray) -> None:
 
 
 def draw_pairs(path: Path, fake: np.ndarray, nearest: np.ndarray, distances: np.ndarray, space: str) -> None:
-    """Generated images [n, h, w, c], each beside the train image nearest to it, in the given order; `space`: where the
+    """Generated images [n, h, w, c], each next to its nearest train image, in the given order; `space`: where the
     distances [n] were measured."""
     height = fake.shape[1]
     between, margin = (
@@ -68,8 +68,8 @@ def draw_pairs(path: Path, fake: np.ndarray, nearest: np.ndarray, distances: np.
 
 
 def draw_distances(path: Path, spaces: Mapping[str, tuple[np.ndarray, np.ndarray, float]], share: float) -> None:
-    """How far generated and test images are from their nearest train images: a panel per space, named by the label of
-    its axis, with both kinds' distances and the one below which a generated image is a near copy."""
+    """Histograms of the distances of generated and test images to their nearest train images, with the threshold below
+    which a generated image is a near copy: a panel per space, keyed by the label of its axis."""
     with panel_axes(len(spaces), path) as axes:
         for axis, (label, (fake, test, threshold)) in zip(axes, spaces.items(), strict=True):
             edges = np.histogram_bin_edges(np.concatenate([fake, test]), bins=40)
@@ -85,8 +85,8 @@ def draw_distances(path: Path, spaces: Mapping[str, tuple[np.ndarray, np.ndarray
 
 
 def draw_class_distances(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Bars of the Frechet distances of each class, the farthest first where there are many; rows as class_distances
-    gives them, of which those without a distance are left out."""
+    """Bars of the Frechet distances of each class, the farthest first where there are many. `rows` come from
+    class_distances; those without a distance are left out."""
     measured = [row for row in rows if row["fd"] != ""]
     shown = measured
     if len(measured) > SHOWN_CLASSES:

@@ -1,4 +1,4 @@
-"""How good a generator is: figures of features in a reference space."""
+"""Metrics of a generator, from features in a reference space."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import numpy as np
 
 from stages.core.dataset import Images
 from stages.evaluation.generator import distances
+from stages.evaluation.generator.table import METRICS
+from stages.evaluation.reporting.metric import computed
 from stages.generator.distances import frechet_distance
 from stages.generator.sampling import draw_latents, generate
 from stages.reference_network.training import ReferenceTraining
 from stages.training.scores import accuracy, softmax
 
-Z = 1.959964  # standard errors to either side that hold 95%
+Z = 1.959964  # standard errors on either side of a 95% interval
 
 
 def generator_metrics(
     fake: np.ndarray, test: np.ndarray, train: np.ndarray, *, kid_subsets: int, kid_subset_size: int, seed: int
 ) -> dict[str, float]:
-    """The figures that every reference space is asked for, of features [n, d] of as many generated, test and train
-    images.
+    """Metrics in any reference space, from features [n, d] of equally many generated, test and train images.
 
-    `kid_low` and `kid_high` are 1.96 of KID's standard errors away from it.
+    `kid_low` and `kid_high` are 1.96 standard errors below and above KID.
     """
     options = {"subsets": kid_subsets, "subset_size": kid_subset_size, "seed": seed}
     kid, error = distances.kernel_distance_over_subsets(fake, test, **options)
@@ -37,14 +38,14 @@ def generator_metrics(
         "kid_high": kid + Z * error,
         "precision": precision,
         "recall": recall,
-    }
+    } | computed(METRICS, fake, test)
 
 
 def large_sample_metrics(
     fake: np.ndarray, test: np.ndarray, train: np.ndarray, *, sizes: int, draws: int, seed: int
 ) -> dict[str, float]:
-    """Of the same features: the distances at infinitely many images, density, coverage, and the coverage that a perfect
-    generator is expected to have."""
+    """From the same features: the distances at infinitely many images, density, coverage, and the expected coverage of
+    a perfect generator."""
     density, coverage = distances.density_and_coverage(test, fake)
     options = {"sizes": sizes, "draws": draws, "seed": seed}
     return {
@@ -61,13 +62,13 @@ def class_distances(
     test: tuple[np.ndarray, np.ndarray],
     train: tuple[np.ndarray, np.ndarray],
     classes: Sequence[str],
-    fewest: int,
+    min_images: int,
 ) -> list[dict[str, Any]]:
-    """For each class the Frechet distance of its generated and its train images to its test images, of as many images
-    of each kind (column `images`), features [n, d] and labels [n] of which are given; empty where there are fewer than
-    `fewest`."""
+    """The Frechet distances of each class's generated and train images to its test images, with equally many images of
+    each kind (column `images`); empty where there are fewer than `min_images`. fake, test, train: features [n, d] and
+    labels [n]."""
     counts = np.min([np.bincount(labels, minlength=len(classes)) for _, labels in (fake, test, train)], axis=0)
-    measured = np.where(counts >= fewest, counts, 0)
+    measured = np.where(counts >= min_images, counts, 0)
     fds, floors = (distances.class_frechet_distances(*kind, *test, measured) for kind in (fake, train))
     return [
         {"class": name, "images": int(count), "fd": _plain(distance), "fd_floor": _plain(floor)}
@@ -92,8 +93,8 @@ def classification_accuracy_score(
     lr: float,
     seed: int,
 ) -> float:
-    """Classification accuracy score (CAS, Ravuri & Vinyals 2019): a classifier of the reference's design is trained on
-    generated images alone, with the classes as frequent as in the train set, and tested on real ones."""
+    """Classification accuracy score (CAS, Ravuri & Vinyals 2019): the accuracy on real images of a classifier of the
+    reference's architecture, trained only on generated images with the class frequencies of the train set."""
     labels = np.random.default_rng([seed, 2]).permutation(train_labels)[:images]
     latents = draw_latents(len(labels), generator.input_shape[0][1], seed + 2)
     made = generate(generator, latents, labels)

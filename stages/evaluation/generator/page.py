@@ -1,4 +1,4 @@
-"""The page data/evaluate_gan/report.md: the figures with what they mean, and the pictures."""
+"""The page data/evaluate_gan/report.md: the metrics with their meanings, and the pictures."""
 
 from collections.abc import Mapping
 
@@ -28,12 +28,12 @@ samples, which the distance of the train images has as well:
 """
 
 
-def write_page(figures: Mapping[str, float], compared: int, conditional: bool, near_copy: float) -> str:
-    """The text for the section `gan` of metrics.json; compared: generated images, and as many test ones; near_copy: the
-    share of test images that count as near copies."""
+def write_page(values: Mapping[str, float], compared: int, conditional: bool, near_copy: float) -> str:
+    """The page for the section `gan` of metrics.json, `values`; compared: the number of generated and of test images;
+    near_copy: the share of test images that count as near copies."""
     note = "" if conditional else "\nIt was trained without classes: its label accuracy and CAS are those of chance.\n"
     head = ("figure", "value", "by the second reference", "real images", "meaning")
-    rows = [_row(figures, metric, near_copy) for metric in shown(METRICS, figures)]
+    rows = [_row(values, metric, near_copy) for metric in shown(METRICS, values)]
     return f"""# Evaluation of the generator
 
 {compared:,} generated against {compared:,} test images. The second reference is a network of another seed: a figure
@@ -43,23 +43,23 @@ that differs between the two depends on the network.
 {note}{PICTURES}"""
 
 
-def _row(figures: Mapping[str, float], metric: Metric, near_copy: float) -> list[str]:
+def _row(values: Mapping[str, float], metric: Metric, near_copy: float) -> list[str]:
     real = "" if metric.reference.isidentifier() else metric.reference
     if metric.reference == "share":
         real = f"{near_copy:g}"
-    elif metric.reference in figures:
-        real = number(figures, metric.reference, metric.digits)
-    second = _with_interval(figures, metric.name + SECOND, metric.digits)
-    of_real = number(figures, metric.reference + SECOND, metric.digits)  # it differs between the two references
+    elif metric.reference in values:
+        real = number(values, metric.reference, metric.digits)
+    second = _with_interval(values, metric.name + SECOND, metric.digits)
+    of_real = number(values, metric.reference + SECOND, metric.digits)  # it depends on the reference
     return [
         metric.label,
-        _with_interval(figures, metric.name, metric.digits),
+        _with_interval(values, metric.name, metric.digits),
         f"{second} (real {of_real})" if of_real else second,
         real,
         metric.meaning,
     ]
 
 
-def _with_interval(figures: Mapping[str, float], name: str, digits: int) -> str:
-    between = interval(figures, name, digits)
-    return number(figures, name, digits) + (f" ({between})" if between else "")
+def _with_interval(values: Mapping[str, float], name: str, digits: int) -> str:
+    between = interval(values, name, digits)
+    return number(values, name, digits) + (f" ({between})" if between else "")

@@ -1,4 +1,4 @@
-"""Registers the generator with what a user of the registry wants to know."""
+"""Registers the generator with its signature, description and metrics."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from stages.core.dataset import image_shape, read_classes
 from stages.evaluation.generator.table import NETWORK
 from stages.generator.sampling import is_conditional
 from stages.running.tracking.record import Run, pinned
-from stages.serving.registry.registration import REQUIREMENTS, image_signature, kind_of_images, score_tags
+from stages.serving.registry.registration import REQUIREMENTS, describe_images, image_signature, score_tags
 from stages.training.network_files import load_network
 
 
 def registered_files(data: Path) -> list[Path]:
-    """What is registered beside the network: its classes."""
+    """The files to register with the network: its classes."""
     return [data / "classes.json"]
 
 
@@ -29,7 +29,7 @@ def register_generator(
     run: Run, network: Path, files: Sequence[Path], scores: Mapping[str, float], shape, classes: list[str],
     conditional: bool,
 ) -> None:  # fmt: skip
-    """Registers a generator of images [*shape] with its scores; conditional: whether it can be asked for a class."""
+    """Registers a generator of images [*shape] with its scores; conditional: whether its images depend on the class."""
     run.register(
         NETWORK.model,
         network=network,
@@ -44,9 +44,9 @@ def register_generator(
             "params": [{"name": "truncation", "type": "double", "default": 1.0, "shape": None}],
         },
         example={"columns": {"class": classes[:2], "seed": [0, 1]}},
-        description=f"Generator of images {kind_of_images(shape, classes)}. Frechet distance {scores['fd']:.3f} "
+        description=f"Generator of images {describe_images(shape, classes)}. Frechet distance {scores['fd']:.3f} "
         f"(real images {scores['fd_floor']:.3f}), label accuracy {scores['label_accuracy']:.4f}, "
-        f"CAS {scores['cas']:.4f}. Takes a table with `class` and `seed`, gives uint8 images."
+        f"CAS {scores['cas']:.4f}. Takes a table with `class` and `seed`, returns uint8 images."
         + ("" if conditional else " Trained without classes: it ignores `class`."),
         tags=score_tags(NETWORK.section, scores, classes),
         requirements=pinned(REQUIREMENTS),

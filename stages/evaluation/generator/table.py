@@ -11,7 +11,7 @@ NETWORK = Network(
     file=Path("data/train_gan/generator.keras"),
     serve=Path("stages/serving/generator/model.py"),
     title="Generator",
-    article="a generator",
+    phrase="a generator",
     input_ranks=(1, 0),
 )
 

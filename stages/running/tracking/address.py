@@ -1,4 +1,4 @@
-"""Where MLflow is, and whether anything answers there."""
+"""The address of MLflow, and whether a server answers there."""
 
 import http.client
 import os
@@ -21,7 +21,7 @@ def tracking_uri(root: Path) -> str:
 
 
 def check_server(uri: str) -> None:
-    """Raises UserError within 5 seconds when `uri` is no address, or nothing answers at one with a host."""
+    """Raises UserError within 5 seconds when `uri` is not an address, or has a host and no server answers."""
     parts = urlsplit(uri)
     if "://" not in uri and not uri.startswith("databricks"):
         raise UserError(
@@ -31,7 +31,7 @@ def check_server(uri: str) -> None:
     if not parts.hostname and parts.scheme not in ("http", "https"):
         return
     answers: list[str] = []
-    # In a thread, because no time limit holds for looking up a name.
+    # In a thread, because no timeout limits the look-up of a host name.
     thread = threading.Thread(target=lambda: answers.append(server_problem(uri)), daemon=True)
     thread.start()
     thread.join(PROBE_SECONDS)
@@ -41,12 +41,12 @@ def check_server(uri: str) -> None:
     raise UserError(
         f"MLflow does not answer at MLFLOW_TRACKING_URI={parts.scheme}://{parts.netloc.rpartition('@')[2]} "
         f"({reason}): start it, unset the variable to use mlflow.db here, or "
-        "set VISIONLOOP_TRACKING=later to go on and deliver to it with the next run"
+        "set VISIONLOOP_TRACKING=later to run now and deliver with a later run"
     )
 
 
 def server_problem(uri: str) -> str:
-    """Why nothing can be delivered to a tracking URI with a host; empty when something answers there."""
+    """Why a tracking URI with a host cannot be reached; empty when a server answers."""
     parts = urlsplit(uri)
     try:
         if parts.scheme in ("http", "https"):
@@ -57,10 +57,10 @@ def server_problem(uri: str) -> str:
             if port:
                 socket.create_connection((parts.hostname, port), timeout=PROBE_SECONDS).close()
     except urllib.error.HTTPError as error:
-        # It answered: whether it lets us in is its own affair. 5xx is what a proxy says for a server that is down.
+        # It answered, whether it grants access or not. A proxy answers 5xx for a server that is down.
         return str(error) if error.code >= 500 else ""
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
-        # It answered: MLflow has settings of its own for which certificates it trusts.
+        # It answered: MLflow has its own settings for the certificates that it trusts.
         return "" if isinstance(reason, ssl.SSLCertVerificationError) else str(reason)
     return ""

@@ -1,9 +1,9 @@
-"""Delivery of the outbox to MLflow: how a stage starts it and waits for it, and the process that does it.
+"""Delivers the outbox to MLflow: how a stage starts the delivery and waits for it, and the sender process itself.
 
 Reads  .visionloop/outbox/NAME of the main checkout: events.jsonl, files/ (as record.py writes them); delivered.json
-Writes MLflow, at the address that the record names; beside it only what it needs to know itself: delivered.json and
-       undelivered in the record, .visionloop/sender.lock (locked by the one sender at work, touched after each event),
-       .visionloop/sender.log, .visionloop/delivered
+Writes MLflow, at the address that the record names, and its own state: delivered.json and undelivered in the record,
+       .visionloop/sender.lock (locked by the one active sender, touched after each event), .visionloop/sender.log,
+       .visionloop/delivered
 
 `python -m stages.running.tracking.delivery ROOT` delivers the outbox of the checkout at ROOT.
 """
@@ -23,20 +23,20 @@ from typing import IO, Any
 
 from stages.running.tracking.mlflow_store import MlflowStore, read_progress
 
-WAIT_SECONDS = 120.0  # for the delivery at the end of a stage; what is late is delivered all the same
-STALL_SECONDS = 10.0  # a delivery that gets no further is not waited for any longer than this
-FIRST_CONTACT_SECONDS = 30.0  # likewise, for the first event: MLflow's import and the making of a store take a while
+WAIT_SECONDS = 120.0  # of a stage at its end; the sender continues after that
+STALL_SECONDS = 10.0  # without progress, after which a stage stops waiting
+FIRST_CONTACT_SECONDS = 30.0  # likewise before the first event: importing MLflow and creating a store take a while
 IDLE_SECONDS = 10.0  # after which the sender ends: longer than the pause between two stages
 RETRY_SECONDS = 5.0
-RETRIES = 3  # after the end of a stage; then the next run delivers it
-HAND_OVER_SECONDS = 15.0  # for which a new sender waits for the one at work to give up
+RETRIES = 3  # after the end of a stage; then its record waits for the next run
+HAND_OVER_SECONDS = 15.0  # that a new sender waits for the active one to end
 
 
 # ---------------------------------------------------------------- the stage's side
 
 
 def start_sender(root: Path) -> None:
-    """Starts the process that delivers the outbox; while another one is at work it only stands by for a while."""
+    """Starts the process that delivers the outbox; while another one is active, it waits for HAND_OVER_SECONDS."""
     log = (root / ".visionloop" / "sender.log").open("a", encoding="utf-8")
     with log:
         process = subprocess.Popen(
@@ -45,36 +45,33 @@ def start_sender(root: Path) -> None:
             stdout=log,
             stderr=log,
             start_new_session=True,  # Ctrl-C in the terminal is for the stage
-            cwd=root,  # a throw-away copy is removed while the sender still works
+            cwd=root,  # a temporary copy is removed while the sender still runs
             env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": str(Path(__file__).parents[3])},
         )
-    process.returncode = 0  # not to be waited for: it outlives this process on purpose, of which Python would warn
+    process.returncode = 0  # suppresses Python's warning that it outlives this process, as it is meant to
 
 
 def wait_for_delivery(root: Path, folder: Path) -> None:
-    """Until MLflow has everything, or takes no more."""
-    start = started = moved = time.monotonic()
-    pulse, restarted = 0, False
+    """Waits until MLflow has everything, or accepts no more."""
+    start = started = last_progress = time.monotonic()
+    last_touched, restarted = 0, False
     while folder.exists() and not (folder / "undelivered").exists():
         now = time.monotonic()
         with contextlib.suppress(FileNotFoundError):
-            if (latest := (root / ".visionloop" / "sender.lock").stat().st_mtime_ns) != pulse:
-                pulse, moved = latest, now
+            if (touched := (root / ".visionloop" / "sender.lock").stat().st_mtime_ns) != last_touched:
+                last_touched, last_progress = touched, now
         begun = (folder / "delivered.json").exists() and not restarted
-        if now - moved > (STALL_SECONDS if begun else FIRST_CONTACT_SECONDS) or now - start > WAIT_SECONDS:
+        if now - last_progress > (STALL_SECONDS if begun else FIRST_CONTACT_SECONDS) or now - start > WAIT_SECONDS:
             break
-        if now - started > 1.0 and not _sender_is_at_work(root):
+        if now - started > 1.0 and not _sender_is_active(root):
             start_sender(root)
             started, restarted = now + 10.0, True
         time.sleep(0.05)
     if folder.exists():
-        print(
-            f"  tracking: MLflow did not take all of this run; it waits in {folder} and the next run delivers it",
-            flush=True,
-        )
+        print(f"  tracking: MLflow did not accept all of this run; it waits in {folder} for the next run", flush=True)
 
 
-def _sender_is_at_work(root: Path) -> bool:
+def _sender_is_active(root: Path) -> bool:
     with (root / ".visionloop" / "sender.lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -106,10 +103,10 @@ def deliver_outbox(root: Path) -> None:
                     if delivery.deliver() or delivery.stage_is_running():
                         last_work = time.monotonic()
                     delivery.failures = 0
-                except Exception as error:  # whatever MLflow or the network has: the run waits, the others go on
+                except Exception as error:  # of MLflow or the network: this run waits, the others are delivered
                     print(f"{folder.name}: {type(error).__name__}: {error}", flush=True)
                     if started < delivery.recorded_at and time.time() < delivery.recorded_at + HAND_OVER_SECONDS:
-                        return  # that stage's own sender waits for the lock, perhaps with a better password
+                        return  # that stage's own sender waits for the lock, perhaps with other credentials
                     delivery.not_before = time.monotonic() + RETRY_SECONDS
                     if delivery.stage_is_running():
                         last_work = time.monotonic()
@@ -134,7 +131,7 @@ def _lock_within(seconds: float, file: IO[str]) -> bool:
 
 
 class Delivery:
-    """Sends the events of one outbox folder to MLflow in order, and remembers how far it got."""
+    """Sends the events of one outbox folder to MLflow in order, and keeps its progress in delivered.json."""
 
     def __init__(self, folder: Path):
         self.folder, self.not_before, self.failures = folder, 0.0, 0
@@ -144,7 +141,7 @@ class Delivery:
         self.store = MlflowStore(folder, self.progress)
 
     def stage_is_running(self) -> bool:
-        """Whether the stage that fills this folder is alive: it holds a lock for as long as it is."""
+        """Whether the stage that writes this folder is alive: it holds a lock until it ends."""
         try:
             with (self.folder / "events.jsonl").open("a") as events:
                 fcntl.flock(events, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -155,19 +152,19 @@ class Delivery:
         return False
 
     def deliver(self) -> bool:
-        """Sends what is new; True when there was something. Removes the folder after the last event."""
-        running = self.stage_is_running()  # before reading: what a dead stage wrote is then all there
+        """Sends new events, and returns whether there were any. Removes the folder after the last event."""
+        running = self.stage_is_running()  # before reading: a dead stage has then written everything
         events = self._new_events()
         for position, event in events:
             self.store.send(event)
             self.progress["bytes"] = position
-            whole = self.folder / "delivered.new"
-            whole.write_text(json.dumps(self.progress))
-            whole.replace(self.folder / "delivered.json")
-            (self.folder.parents[1] / "sender.lock").touch()  # the sign of life that stages wait for
+            new = self.folder / "delivered.new"
+            new.write_text(json.dumps(self.progress))
+            new.replace(self.folder / "delivered.json")
+            (self.folder.parents[1] / "sender.lock").touch()  # the progress that waiting stages look for
         if not running:
             self.store.end_unless_ended()
-            # First out of the outbox, in one step: half a record could not be delivered again.
+            # First moved out of the outbox, in one step: half a record could not be delivered again.
             delivered = self.folder.parents[1] / "delivered" / self.folder.name
             delivered.parent.mkdir(exist_ok=True)
             self.folder.rename(delivered)
@@ -176,7 +173,7 @@ class Delivery:
         return bool(events)
 
     def _new_events(self) -> list[tuple[int, dict[str, Any]]]:
-        """The whole lines after the last one sent, runs of metrics joined into one event."""
+        """The complete lines after the last one sent, with consecutive metrics joined into one event."""
         events: list[tuple[int, dict[str, Any]]] = []
         path = self.folder / "events.jsonl"
         if not path.exists():
@@ -198,6 +195,6 @@ class Delivery:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # the loop tries again, and looks before it does
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # the loop retries, after it checks what arrived
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     deliver_outbox(Path(sys.argv[1]))

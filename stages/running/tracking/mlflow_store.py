@@ -1,5 +1,5 @@
-"""The events of one record become an MLflow run and registered models. The only file of the stages that imports
-mlflow, at first use: it takes seconds."""
+"""Turns the events of one record into an MLflow run and registered models. The only file of the stages that imports
+mlflow, on first use, because that takes seconds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stages.running.tracking.identity import content_sha256, is_version_of, sha2
 
 
 def read_progress(folder: Path) -> dict[str, Any]:
-    """How much of a record is delivered; where a power cut tore the note of that, all is sent again."""
+    """How much of a record is delivered; when a power cut damaged that file, everything is sent again."""
     try:
         return json.loads((folder / "delivered.json").read_text())
     except (OSError, ValueError):
@@ -22,9 +22,9 @@ def read_progress(folder: Path) -> dict[str, Any]:
 
 
 class MlflowStore:
-    """Takes the events of the record in `folder`, in order.
+    """Sends the events of the record in `folder`, in order.
 
-    progress: what has to be known when a later process sends the next event; `send` adds to it.
+    progress: what a later process needs to send the next event; `send` updates it.
     """
 
     def __init__(self, folder: Path, progress: dict[str, Any]):
@@ -40,9 +40,9 @@ class MlflowStore:
         client, run_id = self._client(), self.progress["run_id"]
         if event["kind"] == "metrics":
             metrics = [
-                entities.Metric(name, value, one["time"], one["step"])
-                for one in event["batch"]
-                for name, value in one["values"].items()
+                entities.Metric(name, value, each["time"], each["step"])
+                for each in event["batch"]
+                for name, value in each["values"].items()
             ]
             for first in range(0, len(metrics), 900):  # MLflow takes 1,000 at a time
                 client.log_batch(run_id, metrics=metrics[first : first + 900])
@@ -71,14 +71,14 @@ class MlflowStore:
             self.progress["ended"] = True
 
     def end_unless_ended(self) -> None:
-        """Marks the run as KILLED when its record ends without the event of an end."""
+        """Marks the run as KILLED when its record ends without an end event."""
         if "run_id" in self.progress and not self.progress.get("ended"):
             self._client().set_terminated(self.progress["run_id"], "KILLED")
 
     def _client(self) -> Any:
         import mlflow
 
-        # Some of MLflow's functions take no client: they get the same store.
+        # Some of MLflow's functions take no client: this gives them the same store.
         mlflow.set_tracking_uri(self.progress["uri"])
         return mlflow.MlflowClient(self.progress["uri"])
 
@@ -94,13 +94,13 @@ class MlflowStore:
             else client.create_experiment(
                 event["experiment"],
                 artifact_location=event["artifacts"],
-                tags={"mlflow.experimentKind": "custom_model_development"},  # or the UI shows agents and prompts
+                tags={"mlflow.experimentKind": "custom_model_development"},  # else the UI shows agents and prompts
             )
         )
         tags = {key: value for key, value in event["tags"].items() if value} | {"record": self.folder.name}
-        run = self._begun_run(client, experiment_id, tags.get("resume_key"))
+        run = self._run_to_continue(client, experiment_id, tags.get("resume_key"))
         if run:
-            # The resumed run becomes a part of this execution's DVC experiment.
+            # The resumed run becomes part of this execution's DVC experiment.
             changed = {"record": self.folder.name, "dvc_experiment": event["tags"]["dvc_experiment"]}
             client.log_batch(run.info.run_id, tags=[entities.RunTag(*tag) for tag in changed.items()])
             client.update_run(run.info.run_id, "RUNNING", event["name"])
@@ -110,19 +110,19 @@ class MlflowStore:
         client.log_batch(run.info.run_id, params=params)
         self.progress.update(run_id=run.info.run_id, experiment_id=experiment_id)
 
-    def _begun_run(self, client: Any, experiment_id: str, resume_key: str | None) -> Any:
-        """The run made of this record when the answer to that was lost, or that of an execution of the same work that
-        did not finish."""
+    def _run_to_continue(self, client: Any, experiment_id: str, resume_key: str | None) -> Any:
+        """The run that was created for this record when the answer was lost, or the run of an unfinished execution of
+        the same work; None when there is none."""
 
-        def newest(wanted: str) -> Any:
-            found = client.search_runs([experiment_id], wanted, order_by=["attributes.start_time DESC"], max_results=1)
+        def newest(query: str) -> Any:
+            found = client.search_runs([experiment_id], query, order_by=["attributes.start_time DESC"], max_results=1)
             return found[0] if found else None
 
         run = newest(f"tags.record = '{self.folder.name}'")
         if run or not resume_key:
             return run
         run = newest(f"tags.resume_key = '{resume_key}' and attributes.status != 'FINISHED'")
-        # Another execution may be at the same work: it lives on when only DVC was killed.
+        # Another execution may still be doing the same work: it survives when only DVC is killed.
         others = {read_progress(folder).get("run_id") for folder in self.folder.parent.iterdir()}
         return run if run and run.info.run_id not in others else None
 
@@ -141,19 +141,19 @@ class MlflowStore:
         else:
             client.update_model_version(name, number, event["description"])
             for key, value in tags.items():
-                if key.startswith("metric."):  # where it came from stays
+                if key.startswith("metric."):  # the tags of its origin stay
                     client.set_model_version_tag(name, number, key, value)
         client.set_registered_model_alias(name, "candidate", number)
         client.log_batch(self.progress["run_id"], tags=[mlflow.entities.RunTag(f"registered.{name}", str(number))])
 
     def _new_version(self, event: dict[str, Any], tags: dict[str, str]) -> str:
-        """Saves the network with what serves it, and registers that; returns the number of the version."""
+        """Saves the network with its serving code and registers both; returns the number of the version."""
         import mlflow
         from mlflow.models import ModelSignature
 
         client, name, experiment_id = self._client(), event["name"], self.progress["experiment_id"]
         trained_by = client.search_runs([experiment_id], f"tags.model_sha256 = '{tags['sha256']}'", max_results=1)
-        # A network that came out of DVC's cache may have been trained where this store does not see.
+        # A network from DVC's cache may have been trained with another store.
         run_id = trained_by[0].info.run_id if trained_by else self.progress["run_id"]
         saved = self.folder / "model"
         shutil.rmtree(saved, ignore_errors=True)
@@ -181,7 +181,7 @@ class MlflowStore:
 
 
 def _example(example: Mapping[str, Any]) -> Any:
-    """{"dtype": ..., "data": [...]} becomes an array, {"columns": ...} a table."""
+    """An array for {"dtype": ..., "data": [...]}, a table for {"columns": ...}."""
     import numpy
     import pandas
 

@@ -1,12 +1,11 @@
 """The record of a stage execution: what becomes an MLflow run, and the networks that become registered models.
 
-A stage never talks to MLflow. It appends what happened to a folder of its own in `.visionloop/outbox` of the main
-checkout, and one sender process per checkout, started when needed, delivers the outbox to MLflow (delivery.py). So
-training does not die when tracking does, what cannot be delivered waits for the next run, MLflow's slow import runs
-beside the stage and once for a whole pipeline, and SQLite has a single writer. Files are copied into the outbox, and
-removed when they are delivered.
+A stage never talks to MLflow. It appends events to its own folder in `.visionloop/outbox` of the main checkout, and one
+sender process per checkout, started when needed, delivers the outbox to MLflow (delivery.py). So training does not die
+when tracking does, undelivered events wait for the next run, MLflow's slow import runs in parallel with the stage and
+once for a whole pipeline, and SQLite has a single writer. Files are copied into the outbox, and removed after delivery.
 
-Environment: MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME win over the default store (mlflow.db at the root of the
+Environment: MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME override the default store (mlflow.db at the root of the
 main checkout, also for runs inside `dvc exp run --temp` and `--queue`). VISIONLOOP_TRACKING=later keeps everything in
 the outbox for the next run that is online; VISIONLOOP_TRACKING=off tracks nothing. VISIONLOOP_TAGS holds tags for every
 run, as JSON: {"study": "wider"}.
@@ -46,7 +45,7 @@ from stages.running.tracking.delivery import start_sender, wait_for_delivery
 from stages.running.tracking.identity import bundle_sha256, sha256_of
 
 SAMPLE_SECONDS = 5.0  # between two samples of the system metrics
-PRUNED = "pruned"  # a file that ops.search puts into the record of a stage before it stops it
+PRUNED = "pruned"  # a file that ops.search adds to the record of a stage before it stops the stage
 
 
 class Resumable(Protocol):
@@ -60,27 +59,27 @@ class Resumable(Protocol):
 class Run:
     """The record of one stage execution.
 
-    folder: where it is kept, `.visionloop/outbox/NAME`; None for a run of which nothing is recorded. When the disk does
-    not take the record, the stage continues without it, after one warning, and `folder` is None from there on.
+    folder: of the record, `.visionloop/outbox/NAME`; None when nothing is recorded. When the record cannot be written,
+    the stage prints one warning and continues without it, and `folder` is None from then on.
     """
 
     def __init__(self, folder: Path | None):
         self.folder, self.files = folder, 0
         self.lock = threading.Lock()
         if folder:
-            # Moved into the outbox once it is locked: there, the sender takes an unlocked one for that of a dead stage.
+            # Moved into the outbox once it is locked: there, an unlocked record counts as that of a dead stage.
             new = folder.parents[1] / "new" / folder.name
             (new / "files").mkdir(parents=True)
             self.events: IO[str] = (new / "events.jsonl").open("a", encoding="utf-8")
-            # Held until this process ends, however it ends: so the sender knows a running stage from a killed one.
+            # Held until this process ends in any way, so that the sender can tell a running stage from a killed one.
             fcntl.flock(self.events, fcntl.LOCK_EX)
             folder.parent.mkdir(exist_ok=True)
             new.rename(folder)
 
     @property
     def is_recording(self) -> bool:
-        """Whether anything is recorded; False when tracking is off, in a process that is not the chief, or after an
-        error of the disk."""
+        """Whether anything is recorded; False when tracking is off, in a process that is not the chief, or after a disk
+        error."""
         return self.folder is not None
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
@@ -96,12 +95,12 @@ class Run:
         self.append("artifact", file=self._copy(path), folder=folder)
 
     def dataset(self, name: str, digest: str, profile: Mapping[str, Any]) -> None:
-        """Records the data set that the stage reads or makes."""
+        """Records the data set that the stage reads or writes."""
         self.append("dataset", name=name, digest=digest, profile=dict(profile))
         self.tags({"data_hash": digest})
 
     def model(self, path: Path) -> None:
-        """Records that this run made the network at `path`, so that a registered version can be linked to it."""
+        """Records that this run trained the network at `path`, so that a registered version can be linked to it."""
         self.tags({"model_sha256": sha256_of(path)})
 
     def register(
@@ -120,15 +119,15 @@ class Run:
         """Registers `network` as a version of `name` with the alias `candidate`. When the same bytes (network and
         `files`) are registered already, that version gets the alias, the description and the figures.
 
-        serve: the Python file that answers predictions, a "model from code". files: what it reads beside the network.
-        signature: inputs and outputs in MLflow's terms. example: a JSON-able input.
+        serve: the Python file that predicts, a "model from code". files: the data files that it reads in addition to
+        the network. signature: inputs and outputs in MLflow's terms. example: a JSON-able input.
         """
         sha256s = [sha256_of(path) for path in (network, *files)]
         self.append(
             "register",
             name=name,
             sha256=sha256s[0],
-            # For the sender of an older commit: an experiment of that commit may have started the one at work.
+            # For the sender of an older commit: an experiment of that commit may have started the active one.
             bundle_sha256=bundle_sha256(sha256s, sha256_of(serve)),
             serve=self._copy(serve),
             files={Path(path).name: self._copy(path) for path in (network, *files)},
@@ -170,19 +169,19 @@ class Run:
 
     @contextmanager
     def recording_stops_on_disk_errors(self) -> Iterator[None]:
-        """An OSError in the block ends the recording, with one warning, and not the stage."""
+        """An OSError in the block stops the recording, with one warning, but not the stage."""
         try:
             yield
         except OSError as error:
             self.folder = None
-            print(f"  tracking: this run is recorded no further ({error})", file=sys.stderr, flush=True)
+            print(f"  tracking: stopped recording this run ({error})", file=sys.stderr, flush=True)
 
 
 @contextmanager
 def stage_run(stage: str, params: BaseModel, resumable: Resumable | None = None) -> Iterator[Run]:
-    """The run of one stage execution: named, tagged, FAILED when the block raises, KILLED when the process is killed.
+    """Yields the run of one stage execution: named, tagged, FAILED when the block raises, KILLED when the process is.
 
-    resumable: names the work, so that an execution that resumes a killed one continues its run.
+    resumable: identifies the work, so that an execution that resumes a killed one continues its run.
 
     Raises UserError within 5 seconds when MLFLOW_TRACKING_URI cannot be reached.
     """
@@ -199,10 +198,10 @@ def stage_run(stage: str, params: BaseModel, resumable: Resumable | None = None)
         check_server(uri)
     folder = root / ".visionloop" / "outbox" / f"{time.time_ns()}-{stage}-{uuid.uuid4().hex[:8]}"
     run = Run(folder)
-    run.append("start", **_start(stage, params, resumable, root, uri))
-    if tags:  # an event of their own: a run that is resumed gets them, too
+    run.append("start", **_start_event(stage, params, resumable, root, uri))
+    if tags:  # a separate event: a resumed run gets them, too
         run.tags(tags)
-    if stage not in ("ingest", "validate"):  # these two record themselves what they made and read
+    if stage not in ("ingest", "validate"):  # these two record their data set themselves
         _record_validated_data(run)
     if mode == "on":
         with run.recording_stops_on_disk_errors():
@@ -227,13 +226,13 @@ def stage_run(stage: str, params: BaseModel, resumable: Resumable | None = None)
                 wait_for_delivery(root, folder)
 
 
-def _start(stage: str, params: BaseModel, resumable: Resumable | None, root: Path, uri: str) -> dict[str, Any]:
-    """The first event of a record: where the run goes, its name, params and tags."""
+def _start_event(stage: str, params: BaseModel, resumable: Resumable | None, root: Path, uri: str) -> dict[str, Any]:
+    """The first event of a record: the destination of the run, its name, params and tags."""
     experiment, commit = os.environ.get("DVC_EXP_NAME", ""), _git_commit()
     return {
         "uri": uri,
         "experiment": os.environ.get("MLFLOW_EXPERIMENT_NAME") or "visionloop",
-        # MLflow's own default is ./mlruns, which would make the next MLflow look for a file store there.
+        # MLflow's default is ./mlruns, where the next MLflow would look for a file store.
         "artifacts": (root / "mlartifacts").as_uri() if uri.startswith("sqlite:") else None,
         "name": f"{stage} {experiment or commit[:7]}".strip(),
         "params": {f"{stage_section(stage)}.{key}": str(value) for key, value in params.model_dump().items()},
@@ -271,7 +270,7 @@ def stage_section(stage: str) -> str:
 
 
 def pipeline_execution() -> str:
-    """One id for all the stages that one `dvc repro` or `dvc exp run` executes: made of the DVC process above us."""
+    """One id for all stages of one `dvc repro` or `dvc exp run`: a hash of the DVC process among our ancestors."""
     if os.environ.get("VISIONLOOP_PIPELINE_EXECUTION"):
         return os.environ["VISIONLOOP_PIPELINE_EXECUTION"]
     for process in psutil.Process().parents():
@@ -293,7 +292,7 @@ def _record_validated_data(run: Run) -> None:
 
 
 def _validated_data() -> str:
-    """The hash of the data set; empty without the file of the validate stage, on which not every stage depends."""
+    """The digest of the data set; empty before the validate stage wrote it, on which not every stage depends."""
     passed = Path("data/validate/passed")
     return passed.read_text(encoding="utf-8").strip() if passed.exists() else ""
 
@@ -305,7 +304,7 @@ def _git_commit() -> str:
 
 @contextmanager
 def _system_metrics(run: Run) -> Iterator[None]:
-    """Samples the machine every few seconds, and once at the end so that a short stage has figures too."""
+    """Samples the machine every few seconds, and once at the end, so that a short stage has samples, too."""
     ended, process = threading.Event(), psutil.Process()
     psutil.cpu_percent()
 

@@ -1,8 +1,8 @@
-"""What the registered classifier needs beside its network: a temperature, and how to tell images of another kind.
+"""The data that the registered classifier needs in addition to its network: a temperature and an outlier detector.
 
-One `.npz` file: `temperature`; `threshold` of the outlier score, above which an image is of another kind; `bank`, the
-features of training images that the score is the distance to, without rows where it is the energy of the logits; and
-`neighbours`, which of the nearest counts.
+One `.npz` file: `temperature`; `threshold` of the outlier score, above which an image is an outlier; `bank`, the
+features of training images to which the score is the distance, or no rows when the score is the energy of the logits;
+and `neighbours`, the k of the k-th nearest neighbour.
 """
 
 from pathlib import Path
@@ -26,11 +26,11 @@ class Serving(NamedTuple):
         return "distance to the training images" if len(self.bank) else "energy"
 
     def scores(self, features: np.ndarray, logits: np.ndarray) -> np.ndarray:
-        """How unlike the training images each image is, [n]; compare it with the threshold."""
+        """The outlier score of each image, [n], to compare with the threshold."""
         return neighbour_distance(features, self.bank, self.neighbours) if len(self.bank) else energy(logits)
 
 
 def write_serving(path: Path, serving: Serving) -> None:
-    """The same contents give the same bytes."""
+    """Writes the file; the same contents give the same bytes."""
     temperature, threshold, neighbours, bank = serving
     np.savez(path, temperature=temperature, threshold=threshold, neighbours=neighbours, bank=bank)

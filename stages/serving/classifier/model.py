@@ -9,11 +9,11 @@ from mlflow.pyfunc import PythonModel
 
 
 class Classifier(PythonModel):
-    """uint8 [n, height, width, channels] -> float64 [n, classes], calibrated, rows that add up to 1.
+    """uint8 [n, height, width, channels] -> float64 [n, classes], calibrated; each row sums to 1.
 
-    The tag `classes` of the model version names the columns. With the param `outlier_scores` it answers instead how
-    unlike its training images each image is, float64 [n]: above 0 less alike than most validation images, 95% by
-    default.
+    The tag `classes` of the model version names the columns. With the param `outlier_scores` it returns outlier scores
+    instead, float64 [n]: a score above 0 means that an image resembles the training images less than most validation
+    images do, 95% of them by default.
     """
 
     def load_context(self, context):
@@ -26,7 +26,7 @@ class Classifier(PythonModel):
                 self.temperature, self.threshold = float(file["temperature"]), float(file["threshold"])
                 self.neighbours, self.bank = int(file["neighbours"]), file["bank"].astype(np.float64)
         if len(self.bank):
-            # A network that averages over views of an image holds the one that it shows them to.
+            # A network that averages over views contains the network that it applies to each view.
             networks = [self.network, *(layer for layer in self.network.layers if isinstance(layer, keras.Model))]
             trunk = next(each for each in networks if any(layer.name == "features" for layer in each.layers))
             self.feature_network = keras.Model(trunk.input, trunk.get_layer("features").output)

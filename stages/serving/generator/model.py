@@ -10,15 +10,15 @@ import numpy as np
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
-# Images are always computed this many at a time: a matrix product of one row is summed in another order than that of
-# many, so that an image made alone could differ by a grey level.
+# Images are always computed in batches of this size: a matrix product sums one row in another order than many rows, so
+# that an image computed by itself could differ by a grey level.
 BATCH = 16
 
 
 class Generator(PythonModel):
     """A table with the columns `class` (name) and `seed` (integer) -> uint8 [rows, height, width, channels].
 
-    A row's image depends on its class and seed alone. The param `truncation`, 0 to 1, trades variety for typical
+    The image of a row depends only on its class and seed. The param `truncation`, 0 to 1, trades variety for typical
     images; 1 is off.
     """
 
@@ -37,8 +37,8 @@ class Generator(PythonModel):
         return self.images(self.latents(model_input["seed"], 1.0 if truncation is None else truncation), labels)
 
     def latents(self, seeds, truncation=1.0):
-        """Standard normal float32 [n, latent_dim], each set by its seed, times `truncation`: the truncation trick of
-        Karras et al. (2019), whose mean latent is 0 here."""
+        """Standard normal float32 [n, latent_dim], each drawn with its seed, times `truncation`: the truncation trick
+        of Karras et al. (2019), with a mean latent of 0."""
         if not 0 <= truncation <= 1:
             raise ValueError(f"truncation is {truncation}: expected 0 to 1")
         latent_dim = self.network.input_shape[0][1]

@@ -1,4 +1,4 @@
-"""What the rest of the project has to know of a network that is trained, evaluated, registered and promoted."""
+"""Names and paths of a network that the project trains, evaluates, registers and promotes."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -11,8 +11,8 @@ class Network(NamedTuple):
     model: str  # its registered model: visionloop-cnn
     file: Path  # where its training stage writes it
     serve: Path  # the code that answers predictions, copied into the registered model
-    title: str  # what a person calls it: Classifier
-    article: str  # the same in a sentence: a classifier, which takes images
+    title: str  # its name in headings: Classifier
+    phrase: str  # its name in a sentence: a classifier, which takes images
     input_ranks: tuple[int, ...]  # of its inputs without the batch: (3,) takes images, (1, 0) latents and a label
 
     @property

@@ -1,4 +1,4 @@
-"""What users of the registry are told of every network."""
+"""Signatures, descriptions and tags that the registry shows for each network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from stages.training.network_files import load_network
 from stages.training.tensorflow import tf
 
-REQUIREMENTS = ("keras", "numpy", "pandas", "tensorflow")  # of a process that loads a registered model, beside mlflow
+REQUIREMENTS = ("keras", "numpy", "pandas", "tensorflow")  # besides mlflow, to load a registered model
 SECONDS_PER_TIMING = 0.5
 
 
@@ -22,21 +22,21 @@ def image_signature(shape) -> dict[str, Any]:
     return {"type": "tensor", "tensor-spec": {"dtype": "uint8", "shape": [-1, *shape]}}
 
 
-def kind_of_images(shape, classes: list[str]) -> str:
+def describe_images(shape, classes: list[str]) -> str:
     """The size, colour and number of classes of images [*shape], in words."""
     height, width, channels = shape
     return f"of {height}x{width} px, {'grey' if channels == 1 else 'colour'}, {len(classes)} classes"
 
 
 def score_tags(section: str, scores: Mapping[str, float], classes: list[str]) -> dict[str, str]:
-    """Tags of a version: the class names, and the figures of its section of metrics.json."""
+    """Tags of a version: the class names, and the metrics of its section of metrics.json."""
     names = json.dumps(classes, ensure_ascii=False)
     listed = {"classes": names} if len(names) <= 5000 else {}  # MLflow's limit; classes.json is in the model too
     return listed | {f"metric.{section}.{key}": f"{value:.6g}" for key, value in scores.items()}
 
 
 def inference_tags(path: Path) -> dict[str, str]:
-    """Size of a network file, and its speed on this machine for one image and for 256 at a time."""
+    """Size of a network file, and its speed on this machine in batches of 1 and of 256 images."""
     network = load_network(path)
     one, many = (seconds_per_batch(network, size) for size in (1, 256))
     return {

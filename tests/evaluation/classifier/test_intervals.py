@@ -39,7 +39,7 @@ def test_every_figure_is_the_metric_on_the_resampled_images():
             "brier_calibrated": scores.brier_score(CALIBRATED[drawn], labels),
             "ece_calibrated": scores.expected_calibration_error(CALIBRATED[drawn], labels),
         }
-        assert {name: values[row] for name, values in found.figures.items()} == pytest.approx(expected)
+        assert {name: values[row] for name, values in found.metrics.items()} == pytest.approx(expected)
         precision, recall = scores.class_precision_and_recall(given, labels)
         np.testing.assert_allclose(found.precision[row], precision)
         np.testing.assert_allclose(found.recall[row], recall)
@@ -60,7 +60,7 @@ def test_the_interval_of_a_share_is_that_of_the_normal_distribution():
     probabilities = np.where(hits[:, None], [0.9, 0.1], [0.1, 0.9])
     found = bootstrap(probabilities, probabilities, np.zeros(2000, int), 1, 2000, seed=0)
     half = 1.96 * np.sqrt(0.8 * 0.2 / 2000)
-    assert interval(found.figures["accuracy"]) == pytest.approx((0.8 - half, 0.8 + half), abs=0.002)
+    assert interval(found.metrics["accuracy"]) == pytest.approx((0.8 - half, 0.8 + half), abs=0.002)
 
 
 def test_covers_the_truth_about_95_times_in_100():
@@ -69,7 +69,7 @@ def test_covers_the_truth_about_95_times_in_100():
         random = np.random.default_rng([7, trial])
         hits = random.random(150) < 0.7
         probabilities = np.where(hits[:, None], [0.9, 0.1], [0.1, 0.9])
-        low, high = interval(bootstrap(probabilities, probabilities, np.zeros(150, int), 1, 400, trial).figures["nll"])
+        low, high = interval(bootstrap(probabilities, probabilities, np.zeros(150, int), 1, 400, trial).metrics["nll"])
         inside += low <= -(0.7 * np.log(0.9) + 0.3 * np.log(0.1)) <= high
     assert 105 <= inside <= 119
 
@@ -101,9 +101,9 @@ def test_the_area_under_risk_coverage_is_that_of_the_resampled_images(decimals, 
 @pytest.mark.parametrize("elements", [2**24, 500])
 def test_the_area_under_the_roc_is_that_of_the_resampled_images(decimals, elements, monkeypatch):
     monkeypatch.setattr(intervals, "ELEMENTS_AT_A_TIME", elements)
-    known, strange = RANDOM.normal(0, 1, 120).round(decimals), RANDOM.normal(1, 1, 70).round(decimals)
-    found = bootstrap_area_under_roc(known, strange, 30, seed=4)
-    truth, scores = np.repeat([0, 1], [120, 70]), np.concatenate([np.sort(known), strange])
+    inliers, outliers = RANDOM.normal(0, 1, 120).round(decimals), RANDOM.normal(1, 1, 70).round(decimals)
+    found = bootstrap_area_under_roc(inliers, outliers, 30, seed=4)
+    truth, scores = np.repeat([0, 1], [120, 70]), np.concatenate([np.sort(inliers), outliers])
     pairs = zip(drawn(120, 30, 4), drawn(70, 30, 5), strict=True)
     expected = [roc_auc_score(truth, scores, sample_weight=np.concatenate(pair)) for pair in pairs]
     np.testing.assert_allclose(found, expected)
@@ -111,11 +111,11 @@ def test_the_area_under_the_roc_is_that_of_the_resampled_images(decimals, elemen
 
 def test_the_interval_of_the_area_under_the_roc_is_that_of_delong():
     """DeLong, DeLong & Clarke-Pearson 1988: variances of the shares of pairs that an image wins, over their numbers."""
-    known, strange = RANDOM.normal(0, 1, 400), RANDOM.normal(1, 1.5, 250)
-    won = (strange[:, None] > known).astype(float)
+    inliers, outliers = RANDOM.normal(0, 1, 400), RANDOM.normal(1, 1.5, 250)
+    won = (outliers[:, None] > inliers).astype(float)
     error = np.sqrt(won.mean(axis=0).var(ddof=1) / 400 + won.mean(axis=1).var(ddof=1) / 250)
-    area = area_under_roc(known, strange)
-    low, high = interval(bootstrap_area_under_roc(known, strange, 2000, seed=0))
+    area = area_under_roc(inliers, outliers)
+    low, high = interval(bootstrap_area_under_roc(inliers, outliers, 2000, seed=0))
     assert (low, high) == pytest.approx((area - 1.96 * error, area + 1.96 * error), abs=0.15 * error)
 
 

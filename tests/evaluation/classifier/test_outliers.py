@@ -42,9 +42,9 @@ def test_features_without_length_have_a_distance_too():
 
 
 def test_auroc_agrees_with_scikit_learn():
-    known, strange = RANDOM.normal(0, 1, 300).round(1), RANDOM.normal(1, 1, 200).round(1)  # with ties
+    inliers, outliers = RANDOM.normal(0, 1, 300).round(1), RANDOM.normal(1, 1, 200).round(1)  # with ties
     truth = np.repeat([0, 1], [300, 200])
-    assert area_under_roc(known, strange) == pytest.approx(roc_auc_score(truth, np.concatenate([known, strange])))
+    assert area_under_roc(inliers, outliers) == pytest.approx(roc_auc_score(truth, np.concatenate([inliers, outliers])))
     assert area_under_roc(np.zeros(3), np.ones(3)) == 1
     assert area_under_roc(np.ones(3), np.ones(5)) == 0.5
 

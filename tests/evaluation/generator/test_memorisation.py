@@ -13,14 +13,14 @@ RANDOM = np.random.default_rng(0)
 def searched(points: np.ndarray, *pieces: np.ndarray) -> NearestSearch:
     search = NearestSearch(points)
     for piece in pieces:
-        search.look(piece)
+        search.add(piece)
     return search
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_nearest_of_all_pieces_is_that_of_scikit_learn(dtype, monkeypatch):
-    monkeypatch.setattr(memorisation, "PIECE", 70)
-    monkeypatch.setattr(memorisation, "POINTS", 33)
+    monkeypatch.setattr(memorisation, "CENTRES_AT_A_TIME", 70)
+    monkeypatch.setattr(memorisation, "POINTS_AT_A_TIME", 33)
     points, centres = RANDOM.normal(size=(120, 5)).astype(dtype), RANDOM.normal(size=(300, 5)).astype(dtype)
     found = searched(points, centres[:100], centres[100:250], centres[250:])
     distances, positions = NearestNeighbors(n_neighbors=1).fit(centres).kneighbors(points)

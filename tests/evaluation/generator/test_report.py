@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stages.classifier.base.networks import build_classifier
-from stages.evaluation.generator.report import GeneratorReport, over_classes, second_name
+from stages.evaluation.generator.report import GeneratorReport, class_means, second_name
 from stages.generator.networks import build_generator
 from stages.training.network_files import save_network
 from stages.training.tensorflow import keras
@@ -75,7 +75,7 @@ def test_the_same_inputs_give_the_same_figures_and_bytes(project):
 def test_a_generator_without_classes_has_no_figures_of_classes(project):
     made = report(project, "a", conditional=False)
     assert {row["fd"] for row in made.by_class(made.features)} == {""}
-    assert over_classes(made.by_class(made.features)) == {"fd_classes": 0}
+    assert class_means(made.by_class(made.features)) == {"fd_classes": 0}
 
 
 def test_a_generator_that_copies_is_found_out(project):

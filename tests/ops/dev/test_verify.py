@@ -27,7 +27,8 @@ def pair(tmp_path, name, old, new):
         ("m.json", '{"a": 1}', '{"a":  1}', "only the layout differs"),
         ("h.csv", "epoch,loss\n1,0.5\n2,0.25\n", "epoch,loss\n1,0.5\n2,0.125\n", "line 3: 2,0.25 is now 2,0.125"),
         ("h.csv", "epoch\n1\n", "epoch\n1\n2\n", "one has more lines"),
-        ("passed", "abc", "abcd", "3 bytes are now 4, or others"),
+        ("passed", "abc", "abcd", "3 bytes are now 4"),
+        ("passed", "abc", "abd", "3 bytes, with other content"),
     ],
 )
 def test_the_first_difference_of_text(tmp_path, name, old, new, says):

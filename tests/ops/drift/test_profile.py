@@ -127,7 +127,7 @@ def test_errors_say_what_to_do(project):
     with pytest.raises(UserError, match="data/ingest not found: run `dvc repro`"):
         profile.write_profile(project / "profile")
     with_reference(project)
-    with pytest.raises(UserError, match="is no profile"):
+    with pytest.raises(UserError, match="is not a profile"):
         profile.read_profile(project / "data")
     profile.write_profile(project / "profile")
     about = project / "profile" / "profile.json"

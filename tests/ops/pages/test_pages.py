@@ -138,7 +138,7 @@ def test_whatever_the_data_the_comment_fits(tables, cut):
     text = markdown(Document("", "Report", "<" * 10**5, [Section("&" * 1000, blocks)] * 3, "the footer"), MARKER)
     assert text.startswith(MARKER)
     assert len(text) < GITHUB_LIMIT
-    assert ("cut here" in text) is cut
+    assert ("*shortened: report.html" in text) is cut
     assert text.endswith("<sub>the footer</sub>\n")
 
 

@@ -75,7 +75,7 @@ def test_files_of_a_version_are_those_that_were_registered(store: Path, tmp_path
     assert (files.network.read_bytes(), files.classes) == (b"network 2", ["cat", "dog"])
     network = store / "model/1/artifacts/model.keras"
     network.write_bytes(b"another")
-    with pytest.raises(UserError, match=r"network of version 1 of visionloop-cnn in MLflow is not the one"):
+    with pytest.raises(UserError, match=r"network of version 1 of visionloop-cnn in MLflow has changed"):
         registry.download_version(oldest, tmp_path / "other")
     network.unlink()
     with pytest.raises(UserError, match="version 1 of visionloop-cnn has no network"):

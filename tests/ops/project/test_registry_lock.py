@@ -74,7 +74,7 @@ def test_one_of_two_processes_gets_the_lock_and_when_it_is_killed_it_is_taken_ov
     loser = both["left" if winner == "right" else "right"]
     _, said = loser.communicate(timeout=60)
     assert loser.returncode == 1
-    assert f"another promotion is at work (held by process {both[winner].pid} on " in said
+    assert f"another promotion is running (held by process {both[winner].pid} on " in said
 
     both[winner].kill()
     both[winner].communicate(timeout=60)

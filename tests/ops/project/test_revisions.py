@@ -82,7 +82,7 @@ def test_a_pull_request_is_compared_with_where_it_left_its_target(history: Proje
 def test_a_base_can_be_named(history: Project) -> None:
     assert resolve_base("HEAD~1") == commits(history)[0]
     for wrong in ("no-such-branch", "HEAD~5", "--all"):
-        with pytest.raises(UserError, match="is no commit here"):
+        with pytest.raises(UserError, match="is not a commit here"):
             resolve_base(wrong)
 
 

@@ -19,7 +19,7 @@ from ops.project import registry
 from ops.project.networks import CNN, GAN, NETWORKS
 from ops.project.registry_lock import LOCK, promotion_lock
 from ops.promote import __main__ as promote
-from ops.promote.weighing import ROLLED_BACK, forecast
+from ops.promote.comparison import ROLLED_BACK, forecast
 from stages.running.terminal import UserError
 from stages.training.network_files import save_network
 from stages.training.tensorflow import keras
@@ -220,10 +220,10 @@ def test_first_models_are_registered_from_the_files_and_promoted_by_the_floors(m
     assert (registry.download(f"runs:/{recorded.info.run_id}/promotion.md", tmp_path)).read_text() == text
 
 
-def test_the_champion_is_not_weighed_again(monkeypatch, capsys):
+def test_the_champion_is_not_compared_again(monkeypatch, capsys):
     before = snapshot()
     assert promotion(monkeypatch) == 0
-    assert capsys.readouterr().out.count("version 1 is the champion already") == 2
+    assert capsys.readouterr().out.count("version 1 is already the champion") == 2
     assert snapshot() == before
 
 
@@ -237,7 +237,7 @@ def test_a_dry_run_of_a_better_one_says_so_and_changes_nothing(project, monkeypa
     assert "Would be promoted: accuracy is better (+0.3" in said
     cnn, gan = forecast()
     assert (cnn.promote, gan.promote) == (True, False)
-    assert gan.reason == "version 1 is the champion already"
+    assert gan.reason == "version 1 is already the champion"
     assert snapshot() == before
 
 
@@ -279,7 +279,7 @@ def test_a_worse_one_is_not_promoted(project, monkeypatch, capsys, tmp_path):
     said = " ".join(capsys.readouterr().out.split())
     assert "Not promoted: accuracy is not shown to be better (-0.3" in said
     assert "Not promoted: kid is not shown to be better (+" in said
-    assert "Against the previous candidate, version 1 (shown, decides nothing):" in said
+    assert "Compared with the previous candidate, version 1 (for information only):" in said
     assert "There is no previous candidate to compare with." in said  # of the generators
     assert champions() == [2, 1]
     assert tags(CNN.model, 3)["promotion.decision"] == "refused"
@@ -288,7 +288,7 @@ def test_a_worse_one_is_not_promoted(project, monkeypatch, capsys, tmp_path):
     assert len(registry.history(CNN.model)) == 2
     text = (tmp_path / "comment.md").read_text()
     assert "**Not promoted: accuracy is not shown to be better" in text
-    assert "<details><summary>Against the previous candidate, version 1" in text
+    assert "<details><summary>Compared with the previous candidate, version 1" in text
 
 
 def test_a_rollback_lasts_until_it_is_undone(project, monkeypatch, capsys):
@@ -306,7 +306,7 @@ def test_a_rollback_lasts_until_it_is_undone(project, monkeypatch, capsys):
     assert champions() == [2, 1]
     assert ROLLED_BACK not in tags(CNN.model, 2)
     assert promotion(monkeypatch, "--rollback", "--model", "cnn") == 0
-    with pytest.raises(UserError, match="nothing to roll back: version 1 of visionloop-cnn has no champion before it"):
+    with pytest.raises(UserError, match="nothing to roll back: version 1 of visionloop-cnn has no previous champion"):
         promotion(monkeypatch, "--rollback")
     assert [line.split(" 20")[0] for line in registry.history(CNN.model)] == [
         "version 1 promoted",
@@ -323,7 +323,7 @@ def test_what_a_commit_does_not_stand_for_is_refused(project, monkeypatch):
     kept = network.read_bytes()
 
     network.write_bytes(kept + b"x")
-    with pytest.raises(UserError, match=r"data/train_cnn/model.keras is not the file that dvc.lock names"):
+    with pytest.raises(UserError, match=r"data/train_cnn/model.keras differs from the file in dvc.lock"):
         promotion(monkeypatch)
     network.unlink()
     with pytest.raises(UserError, match=r"data/train_cnn/model.keras not found: run `dvc pull`"):
@@ -332,7 +332,7 @@ def test_what_a_commit_does_not_stand_for_is_refused(project, monkeypatch):
 
     lock = (project / "dvc.lock").read_text()
     (project / "dvc.lock").write_text(lock + "\n# edited\n")
-    with pytest.raises(UserError, match=r"dvc\.lock is not committed as it is"):
+    with pytest.raises(UserError, match=r"dvc\.lock has uncommitted changes"):
         promotion(monkeypatch)
     (project / "dvc.lock").write_text(lock)
 
@@ -354,9 +354,9 @@ def test_what_a_commit_does_not_stand_for_is_refused(project, monkeypatch):
 def test_there_are_never_two_promotions_at_once(project, monkeypatch):
     before = champions()
     with promotion_lock():
-        with pytest.raises(UserError, match="another promotion is at work"):
+        with pytest.raises(UserError, match="another promotion is running"):
             promotion(monkeypatch, "--again")
-        with pytest.raises(UserError, match="another promotion is at work"):
+        with pytest.raises(UserError, match="another promotion is running"):
             promotion(monkeypatch, "--rollback")
         assert promotion(monkeypatch, "--dry-run", "--model", "gan") == 0  # which changes nothing
     assert champions() == before

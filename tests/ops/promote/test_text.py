@@ -29,7 +29,7 @@ def test_tables_are_narrow_and_names_of_classes_do_no_harm():
     lines = table(decision)
     assert max(map(len, lines)) <= 100
     assert len(lines) == 1 + len(decision.lines)
-    assert lines[0].split() == ["metric", "champion", "candidate", "difference", "interval", "asked", "for", "met"]
+    assert lines[0].split() == ["metric", "champion", "candidate", "difference", "interval", "required", "met"]
     markdown = markdown_table(decision)
     rows = [row for row in markdown.splitlines() if row.startswith("|")]
     assert len(rows) == 2 + len(decision.lines)
@@ -42,5 +42,5 @@ def test_tables_are_narrow_and_names_of_classes_do_no_harm():
 def test_columns_in_which_nothing_stands_are_left_out():
     labels = np.arange(50) % 2
     decision = compare_classifiers(None, sure(labels, 2), labels, ["a", "b"], classifier_policy())
-    assert table(decision)[0].split() == ["metric", "candidate", "asked", "for", "met"]
-    assert table(Decision("visionloop-cnn", False, "nothing was weighed", [])) == []
+    assert table(decision)[0].split() == ["metric", "candidate", "required", "met"]
+    assert table(Decision("visionloop-cnn", False, "nothing was compared", [])) == []

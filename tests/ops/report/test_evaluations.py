@@ -8,7 +8,7 @@ import yaml
 
 from ops.project.networks import CNN, GAN
 from ops.project.revisions import WorkTree
-from ops.report.evaluations import TOGETHER, evaluation_file, recorded_metrics
+from ops.report.evaluations import JOINT_EVALUATION, evaluation_file, recorded_metrics
 
 RECORDED = {"cnn": {"accuracy": 0.5}, "gan": {"fd": 2.0}}
 
@@ -40,13 +40,13 @@ def test_each_network_has_a_folder_of_its_own(state):
 
 
 def test_a_state_of_before_has_both_in_one(state):
-    write(TOGETHER / "metrics.json", metrics=RECORDED)
+    write(JOINT_EVALUATION / "metrics.json", metrics=RECORDED)
     assert recorded_metrics(state) == RECORDED
-    assert evaluation_file(state, CNN, "samples.png") == TOGETHER / "samples.png"
+    assert evaluation_file(state, CNN, "samples.png") == JOINT_EVALUATION / "samples.png"
 
 
 def test_what_an_upgrade_left_lying_is_not_taken(state):
-    write(TOGETHER / "metrics.json", metrics=RECORDED)
+    write(JOINT_EVALUATION / "metrics.json", metrics=RECORDED)
     write(CNN.metrics, metrics={"cnn": {"accuracy": 0.75}})
     CNN.metrics.with_name("samples.png").unlink()
     assert recorded_metrics(state)["cnn"] == {"accuracy": 0.75}

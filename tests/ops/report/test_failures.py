@@ -1,4 +1,4 @@
-"""ops.report.failures: what is said of a pipeline that did not come through, with the images concerned."""
+"""ops.report.failures: the report of a failed pipeline, with the affected images."""
 
 import json
 import subprocess

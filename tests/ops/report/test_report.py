@@ -17,7 +17,7 @@ from ops.project.networks import CNN, GAN
 from ops.project.revisions import Commit, WorkTree
 from ops.promote.gate.decision import Decision, Line
 from ops.report import __main__ as report
-from ops.report import figures
+from ops.report import formatting
 from ops.report import metrics as report_metrics
 from stages.core.dataset import SCHEMA
 from stages.running.terminal import UserError
@@ -220,7 +220,7 @@ def test_another_classifier_on_the_same_data(repository, monkeypatch, capsys):
     before, now = (
         json.loads(repository.run("git", "show", f"{commit}:{CNN.metrics}"))["cnn"] for commit in ("HEAD~1", "HEAD")
     )
-    change = figures.signed("cnn", "accuracy", now["accuracy"] - before["accuracy"])
+    change = formatting.signed("cnn", "accuracy", now["accuracy"] - before["accuracy"])
     assert f"**cnn.lr 0.008 -&gt; 0.02**; accuracy {before['accuracy']:.4f} -&gt; {now['accuracy']:.4f}" in text
     for name, key in (("accuracy ↑", "accuracy"), ("NLL ↓", "nll"), ("ECE ↓", "ece")):
         _, old, new, difference, ends = row(text, name)
@@ -252,7 +252,7 @@ def test_more_data_is_measured_again_and_recorded_figures_are_not_subtracted(rep
     repository.run("dvc", "commit", "--quiet", "--force")
     text = make_report(monkeypatch, "--no-gate")
     assert "**data: 3 images added in class &lt;i&gt;cup**" in text
-    assert text.count("is not subtracted") == 2
+    assert text.count("are not comparable") == 2
     cells = row(text, "FD ↓")
     assert cells[1] not in ("", "5.000")  # the base's generator, measured now
     assert float(cells[3]) == pytest.approx(float(cells[2]) - float(cells[1]), rel=0.01)
@@ -260,7 +260,7 @@ def test_more_data_is_measured_again_and_recorded_figures_are_not_subtracted(rep
     assert row(text, "CAS ↑") == ["CAS ↑", "", "0.750", "", ""]
     assert "The network of base" in text
     assert row(text, "&lt;i&gt;cup")[1:] == ["28", "31", "+3"]
-    assert "![3 images added, under their class](added.png)" in text
+    assert "![3 images added, with their classes](added.png)" in text
     assert Path(".visionloop/report/added.png").exists()
     assert "### Gate" not in text
     assert "### MLflow" not in text
@@ -359,9 +359,9 @@ def test_results_of_another_state_are_not_shown(repository, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--base", "nowhere"], "`nowhere` is no commit here"),
+        (["--base", "nowhere"], "`nowhere` is not a commit here"),
         (["--out", "data"], "data holds other files"),
-        (["--log", "no.log"], "no.log, the log to quote, cannot be read"),
+        (["--log", "no.log"], "no.log, the log of --log, cannot be read"),
     ],
 )
 def test_wrong_arguments_are_named_and_nothing_is_lost(repository, monkeypatch, arguments, says):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ops.search import lr_finder
-from ops.search.lr_finder import HIGHEST, LOWEST, rate_at, smooth, suggest
+from ops.search.rate_range_test import HIGHEST, LOWEST, rate_at, smooth, suggest
 from stages.core.dataset import digest
 from stages.running.terminal import UserError
 from tests.conftest import ROOT, tiny_ingest

@@ -28,11 +28,13 @@ from ops.search.__main__ import parse
 from ops.search.objectives import Objective
 from ops.search.report import draw, line, summary
 from ops.search.study import Definition, counted, open_storage, open_study, retry
-from ops.search.trial import complaint
+from ops.search.trial import failure_message
 from stages.running.terminal import UserError
 from tests.conftest import ROOT, user_environment
 from tests.running.test_tracking import free_port, wait_until
 from tests.test_pipeline import Project
+
+pytestmark = pytest.mark.slow
 
 # Its Frechet distance is lowest at the default rate of 1.5e-3, and falls from step to step.
 TOY = """
@@ -139,9 +141,9 @@ def test_trials_are_experiments_and_tagged_runs_and_the_same_command_adds_only_w
     said = toy.search(*PLAIN, "--trials", "2")
     assert "Warning" not in said
     assert re.search(r"trial 0: gan.val_fd 1.25 in \d+ s \(gan.lr=0.0015\)", said)
-    assert "study toy: minimise gan.val_fd; 0 of 2 trials are there" in said
+    assert "study toy: minimise gan.val_fd; 0 of 2 trials so far" in said
     assert "2 trials finished, 0 pruned, 0 failed" in said
-    assert "take it:  uv run dvc exp apply toy-0" in said
+    assert "use it:   uv run dvc exp apply toy-0" in said
     assert toy.experiments() == ["toy-0", "toy-1"]
     assert (toy.folder / ".visionloop/search/toy.png").read_bytes().startswith(b"\x89PNG")
     assert [t.values[0] for t in toy.study().trials] == [
@@ -155,7 +157,7 @@ def test_trials_are_experiments_and_tagged_runs_and_the_same_command_adds_only_w
     }
     assert toy.run("git", "status", "--porcelain") == ""
     again = toy.search(*PLAIN, "--trials", "3")
-    assert "2 of 3 trials are there" in again
+    assert "2 of 3 trials so far" in again
     assert re.findall(r"trial (\d+):", again) == ["2"]
     assert "uv run dvc exp apply toy-0" in toy.search("--study", "toy", "--trials", "3")  # the study knows the rest
     toy.run("dvc", "exp", "apply", "toy-1")
@@ -165,7 +167,7 @@ def test_trials_are_experiments_and_tagged_runs_and_the_same_command_adds_only_w
 
 def test_a_hopeless_trial_is_stopped_and_leaves_nothing_but_its_record(toy: Toy) -> None:
     said = toy.search(*PLAIN, "--trials", "3", "--prune", "median", "--prune-from", "1", TOY_SECONDS="2")
-    assert re.findall(r"trial (\d): pruned in step 1 at gan.val_fd", said) == ["1", "2"]
+    assert re.findall(r"trial (\d): pruned at step 1 with gan.val_fd", said) == ["1", "2"]
     assert states(toy.study().trials) == ["COMPLETE", "PRUNED", "PRUNED"]
     assert toy.experiments() == ["toy-0"]
     assert toy.copies() == []
@@ -177,7 +179,7 @@ def test_a_hopeless_trial_is_stopped_and_leaves_nothing_but_its_record(toy: Toy)
     }
     assert "2 pruned" in said
     (toy.folder / "notes.txt").write_text("an untracked file is no change\n")
-    assert "3 of 3 trials are there" in toy.search("--study", "toy", "--trials", "3")
+    assert "3 of 3 trials so far" in toy.search("--study", "toy", "--trials", "3")
 
 
 def test_several_objectives_give_a_front_and_a_param_is_a_cost(toy: Toy) -> None:
@@ -185,7 +187,7 @@ def test_several_objectives_give_a_front_and_a_param_is_a_cost(toy: Toy) -> None
     said = toy.search(
         *words, "-S", BEST_IS_LOWEST, "-S", "gan.steps=int(100,2000)", "-S", "gan.width=4", "--trials", "3"
     )
-    assert "those that no other beats in every objective:" in said
+    assert "Pareto front (no other trial is better in every objective):" in said
     for trial in toy.study().trials:
         assert trial.values[1] == trial.params["gan.steps"]
         assert trial.values[2] == 400
@@ -199,7 +201,7 @@ def test_a_trial_that_fails_is_recorded_with_what_its_stage_said_and_the_search_
     assert trials[1].user_attrs["error"] == "d_loss became not finite"
     assert re.search(r"trial 1: failed \(gan.lr=[\d.]+\): d_loss became not finite", said)
     assert toy.experiments() == ["toy-0"]
-    assert "2 of 2 trials are there" in toy.search("--study", "toy", "--trials", "2")
+    assert "2 of 2 trials so far" in toy.search("--study", "toy", "--trials", "2")
 
 
 def test_when_the_first_trials_all_fail_it_stops_and_says_why(toy: Toy) -> None:
@@ -225,12 +227,12 @@ def test_a_search_that_is_killed_goes_on_and_ends_with_the_asked_number(toy: Toy
     said = toy.search(*PLAIN, "--trials", "2")
     trials = toy.study().trials
     if lasts == "long":
-        assert "trial 0 was lost when its search was killed: it is tried again" in said
+        assert "trial 0 was lost when its search was killed: it is retried" in said
         assert states(trials) == ["FAIL", "COMPLETE", "COMPLETE"]
         assert trials[0].params == trials[1].params
         assert toy.experiments() == ["toy-1", "toy-2"]
     else:
-        assert "trial 0 was finished when its search was killed" in said
+        assert "trial 0 had finished when its search was killed" in said
         assert states(trials) == ["COMPLETE"] * 2
         assert toy.experiments() == ["toy-0", "toy-1"]
     assert states(counted(trials)) == ["COMPLETE"] * 2
@@ -286,7 +288,7 @@ def test_two_clones_at_once_make_exactly_the_asked_number(toy: Toy, tmp_path: Pa
 def test_a_second_search_in_one_clone_is_told_to_take_another(toy: Toy) -> None:
     running = toy.start(*PLAIN, "--trials", "1", TOY_SECONDS="3")
     wait_for_trial(toy, 0)
-    assert "error: a search is at work in this clone" in toy.search(*PLAIN, ok=False)
+    assert "error: another search is running in this clone" in toy.search(*PLAIN, ok=False)
     said, _ = running.communicate(timeout=60)
     assert running.returncode == 0, said
 
@@ -345,15 +347,15 @@ def test_two_clones_share_a_study_in_postgresql(toy: Toy, tmp_path: Path, postgr
 
 def test_what_would_make_trials_incomparable_is_refused(toy: Toy) -> None:
     with toy.edited("params.yaml", "width: 32 ", "width: 50 "):
-        assert "error: uncommitted changes (params.yaml) would get into the trials" in toy.search(*PLAIN, ok=False)
+        assert "error: uncommitted changes (params.yaml) would affect the trials" in toy.search(*PLAIN, ok=False)
     toy.search(*PLAIN, "--trials", "1")
     said = toy.search("--study", "toy", "--minimise", "gan.val_fd", "-S", "gan.lr=log(1e-4,1)", ok=False)
-    assert "error: the study toy has space gan.lr=log(1.5e-3,1), and this is gan.lr=log(1e-4,1)" in said
+    assert "error: the study toy has space gan.lr=log(1.5e-3,1), this command has gan.lr=log(1e-4,1)" in said
     said = toy.search(*PLAIN, "--storage", f"sqlite:///{toy.folder}/.visionloop/other.db", ok=False)
-    assert "error: experiments named toy-... are here from a study of which toy knows nothing" in said
+    assert "error: experiments named toy-... exist here, but the study toy is new" in said
     toy.run("git", "commit", "--quiet", "--allow-empty", "--message", "later")
     assert "the study toy has commit" in toy.search(*PLAIN, ok=False)
-    assert "the study is on top of commit" in toy.search("--study", "toy", ok=False)
+    assert "the study belongs to commit" in toy.search("--study", "toy", ok=False)
 
 
 def test_what_it_cannot_do_is_one_sentence_before_anything_runs(toy: Toy) -> None:
@@ -370,8 +372,8 @@ def test_what_it_cannot_do_is_one_sentence_before_anything_runs(toy: Toy) -> Non
         ([], "expected -S PARAM=SPACE and --minimise or --maximise METRIC, or a --study"),
         ([*PLAIN, "--trials", "0"], "--trials and --prune-from: expected 1 or more"),
         ([*PLAIN, "--prune", "mean"], "invalid choice: 'mean'"),
-        (["--study", "my study"], "experiments are named after it: expected letters, digits, . _ and -"),
-        (["--study", "toy", "--prune", "median"], "--prune is said when a study begins"),
+        (["--study", "my study"], "expected letters, digits, . _ and -, as experiments are named after it"),
+        (["--study", "toy", "--prune", "median"], "--prune can only be set when a study begins"),
     ],
 )
 def test_a_wrong_command_is_told_of(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -415,7 +417,7 @@ def test_who_makes_the_tables_beside_another_one_tries_again(
 
 def test_pruning_wants_tracking(toy: Toy) -> None:
     said = toy.search(*PLAIN, "--prune", "median", ok=False, VISIONLOOP_TRACKING="off")
-    assert "error: --prune looks at what the stages record" in said
+    assert "error: --prune needs the metrics that stages record" in said
 
 
 # ---------------------------------------------------------------- the study
@@ -506,9 +508,9 @@ def test_the_table_names_the_best_first_and_where_it_ran(project: Path, monkeypa
     for value in (0.9, 0.96, 0.93):
         finished(study, [value], lr=value / 10)
     lines = summary(study, [objective], "c" * 40)
-    assert lines[0] == "3 trials finished, 0 pruned, 0 failed or tried again"
+    assert lines[0] == "3 trials finished, 0 pruned, 0 failed or retried"
     assert [text.split()[0] for text in lines[3:6]] == ["0.96", "0.93", "0.9"]
-    assert "toy-9 ran on b: there `uv run dvc exp push origin toy-9`" in lines[6]
+    assert "toy-9 ran on b: run `uv run dvc exp push origin toy-9` there" in lines[6]
     assert line(study.trials[1], [objective]) == "trial 1: cnn.val_accuracy 0.96 in 0 s (lr=0.096)"
 
 
@@ -525,4 +527,4 @@ def test_a_failed_trial_is_explained_by_what_its_stage_said_or_dvc_or_the_last_l
     log: str, expected: str, tmp_path: Path
 ) -> None:
     (tmp_path / "log").write_text(log)
-    assert complaint(tmp_path / "log") == expected
+    assert failure_message(tmp_path / "log") == expected

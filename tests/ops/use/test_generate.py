@@ -15,6 +15,7 @@ from PIL import Image
 
 from ops.project.networks import GAN
 from ops.use import generate
+from ops.use.generation import file_names
 from ops.use.interpolation import spherical
 from ops.use.models import Model
 from stages.generator.networks import build_generator
@@ -169,9 +170,9 @@ def test_the_candidate_is_used_where_there_is_no_champion_and_else_the_file(stor
     FILE.unlink()
     with pytest.raises(UserError, match=f"and there is no {FILE}: run `dvc repro`"):
         run(out="none")
-    with pytest.raises(UserError, match=f"models:/{NAME}@champion is not in MLflow; there are versions 2, 1"):
+    with pytest.raises(UserError, match=f"models:/{NAME}@champion is not in MLflow: {NAME} has the versions 2, 1"):
         run("--model", f"models:/{NAME}@champion", out="none")
-    with pytest.raises(UserError, match="models:/other/1 is not in MLflow; no other is"):
+    with pytest.raises(UserError, match="models:/other/1 is not in MLflow: there is no model other"):
         run("--model", "models:/other/1", out="none")
     assert not Path("none").exists()
 
@@ -194,7 +195,7 @@ def test_without_a_class_there_are_images_of_all_as_a_data_set_wants_them(run):
 def test_names_that_a_file_system_would_confuse_stay_apart():
     embedding = {"class_name": "Embedding"}
     model = Model("a generator", FILE, ["a_b-2", "a/b", "A:B", "..", "été"], None, [embedding])
-    assert generate.file_names(model) == ["a_b-2", "a_b", "A_B-2-2", "class", "été"]
+    assert file_names(model) == ["a_b-2", "a_b", "A_B-2-2", "class", "été"]
 
 
 def test_a_grid_of_all_classes_has_a_row_for_each_and_no_images_beside_it(run):
@@ -278,17 +279,20 @@ def test_spherical_interpolation_keeps_length_and_turns_evenly():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--class", "bag", "bga"], r"no such class: bga; .* knows bag, T-shirt/top, coat"),
+        (["--class", "bag", "bga"], r"no such class: bga; the classes of .* are bag, T-shirt/top, coat"),
         (["--interpolate", "bag", "bga"], r"no such class: bga"),
         (["--interpolate", "bag", "bag"], "expected two classes"),
-        (["--interpolate", "bag", "coat", "--class", "bag"], "with --class A and B are seeds, 0 or more, and 'bag' is"),
+        (
+            ["--interpolate", "bag", "coat", "--class", "bag"],
+            "with --class A and B are seeds, 0 or more, but 'bag' is not",
+        ),
         (["--model", "none.keras"], r"none.keras not found: expected a .keras file, models:/visionloop-gan@ALIAS"),
         (["--model", "models:/visionloop-gan"], "is not a model address: expected models:/NAME@ALIAS"),
         (["--model", "models:/visionloop-gan/1"], "no MLflow store at sqlite:"),
-        (["--model", "text.keras"], "not a network that Keras saved"),
-        (["--model", "damaged.keras"], "is damaged: model.weights.h5 in it is not what was saved"),
-        (["--model", "fewer/generator.keras"], "was trained on 3 classes, and 2 are named for it"),
-        (["--model", "alone/a/generator.keras"], "has no classes.json beside it"),
+        (["--model", "text.keras"], "text.keras is damaged or not a network saved by Keras"),
+        (["--model", "damaged.keras"], "is damaged: its part model.weights.h5 has changed"),
+        (["--model", "fewer/generator.keras"], "was trained on 3 classes, but its classes.json names 2"),
+        (["--model", "alone/a/generator.keras"], "there is no classes.json next to alone/a/generator.keras"),
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_is_written(run, tmp_path, words, said):
@@ -313,7 +317,7 @@ def test_what_is_wrong_is_said_and_nothing_is_written(run, tmp_path, words, said
         (["--seed", "-1"], "--seed -1: expected 0 to"),
         (["--truncation", "1.5"], "--truncation 1.5: expected 0 to 1"),
         (["--truncation", "nan"], "--truncation nan: expected 0 to 1"),
-        (["--steps", "3"], "--steps goes with --interpolate"),
+        (["--steps", "3"], "--steps requires --interpolate"),
         (["--grid", "all", "--class", "bag"], "leave out --class"),
         (["--grid", "all", "--interpolate", "bag", "coat"], "not allowed with"),
         (["--interpolate", "1", "2", "--class", "bag", "--count", "2"], "leave out --count"),
@@ -340,7 +344,7 @@ def test_files_that_are_there_stay_unless_they_are_to_be_overwritten(run, monkey
     run("--class", "bag", "--count", "2")  # an empty folder is no obstacle
     (out / "notes.txt").write_text("mine")
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    with pytest.raises(UserError, match="holds files: name another folder, or overwrite those of equal names"):
+    with pytest.raises(UserError, match="holds files: name another folder, or overwrite files of equal names"):
         run("--class", "bag", "--count", "1", "--seed", "5")
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     run("--class", "bag", "--count", "1", "--seed", "5", "--force")
@@ -352,7 +356,7 @@ def test_files_that_are_there_stay_unless_they_are_to_be_overwritten(run, monkey
         run("--class", "coat", "bag", "--count", "1", "--force")
     assert not (out / ".new").exists()
     for name in ("grid.png", "out/notes.txt"):
-        with pytest.raises(UserError, match="expected a folder, in which grid"):
+        with pytest.raises(UserError, match="expected a folder for grid"):
             run(out=name)
 
 

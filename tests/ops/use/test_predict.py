@@ -105,7 +105,7 @@ def test_files_and_folders_are_classified_in_order_and_rows_say_what_the_network
     said = capsys.readouterr().out
     assert f"classifier: {FILE} (no version of {NAME} is champion or candidate in MLflow)" in said
     assert "images as 8x8 px, colour, pad" in said
-    assert "4 images in predictions.csv, 1 to abstain from; 1 other files left out" in said
+    assert "4 images in predictions.csv, 1 abstained; 1 other files ignored" in said
 
 
 def test_the_registered_model_answers_the_same(run, made_once, monkeypatch, tmp_path, capsys):
@@ -140,7 +140,7 @@ def test_a_file_that_cannot_be_decoded_is_a_row_and_an_error_at_the_end(run, cap
     Path("in/4.png").symlink_to("nowhere.png")
     for batch in ("1", "2", "256"):
         with pytest.raises(
-            UserError, match=r"3 of 5 images cannot be decoded, the rest is in p.csv: in/1.png: damaged"
+            UserError, match=r"3 of 5 images cannot be decoded, the others are in p.csv: in/1.png: damaged"
         ):
             run("in", "--batch-size", batch, out="p.csv")
         rows = read("p.csv")
@@ -169,7 +169,7 @@ def test_a_grey_network_sees_luma_and_without_serving_there_are_no_outlier_score
     expected = softmax(luma * SCALE * np.array([1.0, 0, -1]))
     np.testing.assert_allclose(probabilities(rows), expected, atol=0.01)
     assert [row["outlier_score"] for row in rows] == ["", ""]
-    assert "grey, pad; without serving.npz, so neither calibrated nor with outlier scores" in capsys.readouterr().out
+    assert "grey, pad; no serving.npz, so without calibration and outlier scores" in capsys.readouterr().out
 
 
 def test_images_are_brought_to_the_networks_size_as_ingest_does(run, project):
@@ -199,7 +199,7 @@ def test_images_are_brought_to_the_networks_size_as_ingest_does(run, project):
         (["nowhere"], "nowhere not found: expected image files, or folders"),
         (["empty"], "empty holds no images: expected PNG, JPEG"),
         (["in.png", "--model", "none.keras"], "none.keras not found: expected a .keras file"),
-        (["in.png", "--model", "four/model.keras"], "tells 3 classes apart, and 4 are named for it"),
+        (["in.png", "--model", "four/model.keras"], "distinguishes 3 classes, but its classes.json names 4"),
         (
             ["in.png", "--model", "models:/visionloop-cnn/champion"],
             "not a model address: expected models:/NAME@ALIAS",
@@ -237,7 +237,7 @@ def test_serving_is_found_where_the_pipeline_has_written_it(run, capsys):
     CNN.evaluation.mkdir(parents=True)
     (FILE.parent / "serving.npz").rename(CNN.evaluation / "serving.npz")
     assert run("in.png") == beside
-    assert "without serving.npz" not in capsys.readouterr().out
+    assert "no serving.npz" not in capsys.readouterr().out
 
 
 def test_a_generator_is_no_classifier(run, tmp_path):

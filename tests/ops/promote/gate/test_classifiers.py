@@ -12,8 +12,8 @@ from ops.promote.gate.classifiers import (
     class_recalls,
     compare_classifiers,
     drawn_weights,
+    gate_metrics,
     paired_bootstrap,
-    weighed_figures,
 )
 from ops.promote.gate.policy import classifier_policy
 from stages.training.scores import accuracy
@@ -41,7 +41,7 @@ def test_the_bootstrap_measures_the_drawn_images_as_the_metrics_do(monkeypatch, 
         part, row = divmod(k, rows)
         drawn = np.repeat(np.arange(90), drawn_weights(90, min(rows, 12 - part * rows), 5, part)[row].astype(int))
         assert len(drawn) == 90
-        sides = [weighed_figures(side[drawn], labels[drawn]) for side in (champion, candidate)]
+        sides = [gate_metrics(side[drawn], labels[drawn]) for side in (champion, candidate)]
         for name, values in differences.items():
             assert values[k] == pytest.approx(sides[1][name] - sides[0][name], abs=1e-6)
         plain = class_recalls(candidate[drawn], labels[drawn]) - class_recalls(champion[drawn], labels[drawn])
@@ -141,7 +141,7 @@ def test_another_main_metric_and_guards_that_are_left_out():
 def test_probabilities_that_are_no_numbers_are_refused():
     champion, candidate, labels = classifiers(np.random.default_rng(0), 50)
     candidate[0] = np.nan
-    with pytest.raises(ValueError, match="no numbers"):
+    with pytest.raises(ValueError, match="not finite numbers"):
         compare_classifiers(champion, candidate, labels, CLASSES, classifier_policy())
 
 
@@ -166,11 +166,13 @@ def test_shapes_that_do_not_agree_are_named():
 # ---------------------------------------------------------------- how often the shipped policy promotes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [400, 10_000])
 def test_an_equal_classifier_is_rarely_promoted(count):
     assert promoted_classifiers(CASES, count) <= 0.05 * CASES
 
 
+@pytest.mark.slow
 def test_a_classifier_that_is_a_point_better_on_ten_thousand_images_is_promoted():
     champion, candidate, labels = classifiers(np.random.default_rng(0), 400_000, A_POINT)
     gained = accuracy(candidate, labels) - accuracy(champion, labels)

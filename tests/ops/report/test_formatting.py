@@ -1,9 +1,9 @@
-"""ops.report.figures: what figures are called, which way is better, and how long they are."""
+"""ops.report.formatting: names of metrics, their better direction, and their digits."""
 
 import pytest
 
 from ops.project.networks import METRICS
-from ops.report.figures import figure, interval, label, name_of, signed
+from ops.report.formatting import formatted, interval, label, name_of, signed
 
 
 @pytest.mark.parametrize(
@@ -34,10 +34,10 @@ def test_names_differ(section):
 
 
 def test_figures_have_the_decimals_of_their_metric_and_zero_has_no_sign():
-    assert figure("cnn", "accuracy", 0.9920634) == "0.9921"
-    assert figure("cnn", "suspected_test_labels", 12.0) == "12"
-    assert figure("cnn", "recall of cat", 0.5) == "0.5000"
-    assert figure("gan", "fd_second", 3.1231934) == "3.123"
+    assert formatted("cnn", "accuracy", 0.9920634) == "0.9921"
+    assert formatted("cnn", "suspected_test_labels", 12.0) == "12"
+    assert formatted("cnn", "recall of cat", 0.5) == "0.5000"
+    assert formatted("gan", "fd_second", 3.1231934) == "3.123"
     assert signed("gan", "fd", -2.0) == "-2.000"
     assert signed("cnn", "accuracy", 0.00004) == signed("cnn", "accuracy", -0.00004) == "0.0000"
     assert interval("cnn", "aurc", (-0.00021, 0.00002)) == "-0.00021 to +0.00002"

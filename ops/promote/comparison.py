@@ -1,6 +1,6 @@
-"""Compares the networks of this commit with the champions on today's test images. Changes nothing.
+"""Compares the networks of this commit with the champions on the present test images. Changes nothing.
 
-Reads  what ops/promote/contenders.py reads, dvc.lock, promotion.yaml, the champions in MLflow's registry
+Reads  the files that ops/promote/contenders.py reads, dvc.lock, promotion.yaml, the champions in MLflow's registry
 """
 
 import hashlib
@@ -23,21 +23,21 @@ ROLLED_BACK = "champion.rolled_back"  # a version's tag
 
 
 class Previous(NamedTuple):
-    """The comparison with the newest version of another network that is not the champion: shown, never deciding."""
+    """The comparison with the newest other version that is not the champion: for information only."""
 
     version: int
     decision: Decision  # without rules
 
 
-class Weighed(NamedTuple):
-    """A contender and what became of it."""
+class Comparison(NamedTuple):
+    """A contender, and the outcome of its comparison with the champion."""
 
     contender: Contender
     candidate: Version | None  # None when these files are not registered
     champion: Version | None
     decision: Decision
-    measured: bool  # False when there was nothing to weigh
-    previous: Previous | str  # or why there is no such comparison
+    measured: bool  # False when there was nothing to compare
+    previous: Previous | str  # or the reason why there is no such comparison
 
     @property
     def is_champion(self) -> bool:
@@ -55,30 +55,30 @@ class Weighed(NamedTuple):
         return f"{model}: {candidate}, {champion}"
 
 
-def weigh(contender: Contender, again: bool = False, with_previous: bool = True) -> Weighed:
-    """Compares this commit's network with the champion, both on today's test images.
+def compare(contender: Contender, again: bool = False, with_previous: bool = True) -> Comparison:
+    """Compares this commit's network with the champion, both on the present test images.
 
-    again: whether one that was rolled back counts as any other. with_previous: whether to compare with the previous
-    candidate too, which decides nothing.
+    again: whether to compare a version that was rolled back. with_previous: whether to compare with the previous
+    candidate as well, for information.
     """
     model = contender.network.model
     candidate, champion = contender.registered(), registry.champion(model)
 
-    def settled(reason: str) -> Weighed:
-        return Weighed(contender, candidate, champion, Decision(model, False, reason, []), False, "")
+    def settled(reason: str) -> Comparison:
+        return Comparison(contender, candidate, champion, Decision(model, False, reason, []), False, "")
 
     if candidate and champion and candidate.number == champion.number:
-        return settled(f"version {candidate.number} is the champion already")
+        return settled(f"version {candidate.number} is already the champion")
     if candidate and ROLLED_BACK in candidate.tags and not again:
         return settled(
             f"version {candidate.number} was rolled back at {candidate.tags[ROLLED_BACK]}; "
-            "`python -m ops promote --again` weighs it all the same"
+            "`uv run visionloop promote --again` compares it nevertheless"
         )
     with tempfile.TemporaryDirectory(prefix="promote-") as folder:
         files = registry.download_version(champion, Path(folder) / "champion") if champion else None
-        decision = contender.against(files)
+        decision = contender.compare_with(files)
         previous = _against_previous(contender, champion, Path(folder)) if with_previous else ""
-    return Weighed(contender, candidate, champion, decision, True, previous)
+    return Comparison(contender, candidate, champion, decision, True, previous)
 
 
 def _against_previous(contender: Contender, champion: Version | None, folder: Path) -> Previous | str:
@@ -89,30 +89,30 @@ def _against_previous(contender: Contender, champion: Version | None, folder: Pa
     if newest is None:
         return "There is no previous candidate to compare with."
     try:
-        decision = contender.against(registry.download_version(newest, folder / "previous"))
-    except UserError as error:  # what is wrong with an old version stops nothing
-        return f"The previous candidate cannot be compared with: {error}."
+        decision = contender.compare_with(registry.download_version(newest, folder / "previous"))
+    except UserError as error:  # a damaged old version does not stop a promotion
+        return f"A comparison with the previous candidate is impossible: {error}."
     lines = [line._replace(rule="") for line in decision.lines]
     return Previous(newest.number, Decision(network.model, False, "", lines))
 
 
 def forecast() -> list[Decision]:
-    """What the gate would decide of the networks that are here now, changing nothing.
+    """The gate's decisions on the present networks; changes nothing.
 
-    Raises UserError when there is no registry to ask, or files are missing.
+    Raises UserError when there is no registry, or files are missing.
     """
     check_shared_store()
     contenders = [contender() for contender in CONTENDERS.values()]
     check_files(contenders)
     with registry.mlflow_errors_as_user_errors():
-        return [weigh(contender, with_previous=False).decision for contender in contenders]
+        return [compare(contender, with_previous=False).decision for contender in contenders]
 
 
-# ---------------------------------------------------------------- what has to hold before
+# ---------------------------------------------------------------- preconditions
 
 
 def check_files(contenders: Sequence[Contender]) -> None:
-    """Raises UserError unless what is here is what dvc.lock names, and belongs to the code, params and data here."""
+    """Raises UserError unless the files are those of dvc.lock, and belong to the present code, params and data."""
     networks = [contender.network for contender in contenders]
     paths = [network.file for network in networks] + [REFERENCE] + [network.metrics for network in networks] + [PASSED]
     missing = [str(path) for path in (*paths, DATA, DATA / "classes.json") if not path.exists()]
@@ -122,17 +122,15 @@ def check_files(contenders: Sequence[Contender]) -> None:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "md5").hexdigest()
         if found != locked_md5(path):
-            raise UserError(
-                f"{path} is not the file that dvc.lock names: run `dvc checkout`, or `dvc repro` and commit"
-            )
+            raise UserError(f"{path} differs from the file in dvc.lock: run `dvc checkout`, or `dvc repro` and commit")
     if stale := stale_stages():
         raise UserError(
-            f"dvc.lock does not belong to the code, params and data that are here ({', '.join(stale)} would run): "
-            "run `dvc repro` and commit dvc.lock, so that what is promoted was made by this commit"
+            f"dvc.lock does not belong to the present code, params and data ({', '.join(stale)} would run): "
+            "run `dvc repro` and commit dvc.lock, so that this commit reproduces the promoted networks"
         )
 
 
 def check_committed() -> None:
     """Raises UserError unless dvc.lock is the one of the commit."""
     if git("show", "HEAD:dvc.lock") != Path("dvc.lock").read_text(encoding="utf-8").rstrip("\n"):
-        raise UserError("dvc.lock is not committed as it is: commit it, so that the champion can be traced to a commit")
+        raise UserError("dvc.lock has uncommitted changes: commit it, so that the champion can be traced to a commit")
