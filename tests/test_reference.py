@@ -82,6 +82,7 @@ def interrupt_in_the_second_training() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.slow
 def test_interrupted_in_the_second_training_it_goes_on_there_and_ends_alike(ready, monkeypatch, capsys):
     monkeypatch.setenv("VISIONLOOP_CHECKPOINT_SECONDS", "0")
     watcher = threading.Thread(target=interrupt_in_the_second_training)

@@ -122,6 +122,7 @@ def make_step() -> ClassifierStep:
     )
 
 
+@pytest.mark.slow
 def test_a_training_with_it_that_was_stopped_ends_with_the_same_bytes(project):
     Path("dvc.yaml").write_text("stages: {toy: {deps: []}}\n")
     shutil.copy(ROOT / "versions.yaml", project)

@@ -64,6 +64,7 @@ def test_none_is_the_network_itself():
     assert average_over_views(network, "none") is network
 
 
+@pytest.mark.slow
 def test_it_loads_in_safe_mode_in_a_process_that_knows_keras_alone(tmp_path):
     images = RANDOM.integers(0, 256, (6, 16, 16, 3), dtype=np.uint8)
     network = average_over_views(build_classifier("vgg", (16, 16, 3), 4, 4), "flip_shift")

@@ -162,6 +162,7 @@ def test_feature_matching_pulls_the_generated_images_towards_the_real_features()
     assert distance(fake - length * slope) - distance(fake) == pytest.approx(-1e-2 * float(tf.norm(slope)), rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ["conv", "dcgan"])
 def test_by_mismatch_the_discriminator_learns_which_label_an_image_has(arch):
     def preference(step) -> float:

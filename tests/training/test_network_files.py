@@ -41,6 +41,7 @@ def test_no_memory_address_gets_into_the_file(dtype, tmp_path):
     assert re.findall(r"(?<![.\d])\d{8,}", "".join(texts)) == []
 
 
+@pytest.mark.slow
 def test_the_same_code_gives_the_same_bytes_in_every_process(tmp_path):
     code = """
 import sys

@@ -1,6 +1,6 @@
 """The registered generator as MLflow loads it (a "model from code"): classes and seeds in, uint8 images out.
 
-It is copied into the registered model and imports nothing of this project. `ops.use.generate` runs the same code.
+It is copied into the registered model and imports nothing of this project. `visionloop generate` runs the same code.
 """
 
 import json

@@ -80,6 +80,7 @@ def test_without_a_remote_it_says_how_to_add_one(repository: Project) -> None:
     assert "dvc remote add" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_schedule_takes_up_what_is_new_in_imported_data(repository: Project, tmp_path_factory) -> None:
     upstream = tmp_path_factory.mktemp("upstream") / "shapes"
     write_tiny_images(upstream)

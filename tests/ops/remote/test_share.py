@@ -111,6 +111,7 @@ def test_dvc_push_alone_is_not_enough(team: Team) -> None:
     assert ran(team.colleague.run("dvc", "repro", "--pull")) == ["train"]
 
 
+@pytest.mark.slow
 def test_results_that_are_not_here_are_left_to_others(team: Team) -> None:
     """A colleague has the records of everybody, and the files of what they asked for."""
     for steps in ("3", "4"):
