@@ -170,7 +170,7 @@ def test_a_batch_that_cannot_be_shared_evenly_is_named(data: Path) -> None:
     odd.write_text(before)
     for code, said in outcome:
         assert code == 1
-        assert said.startswith("error: cnn.batch_size is 15, and 2 replicas"), said
+        assert said.startswith("error: cnn.batch_size is 15, which 2 replicas"), said
 
 
 @pytest.mark.parametrize(

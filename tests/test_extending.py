@@ -71,7 +71,7 @@ def apply(step: re.Match[str], folder: Path) -> None:
         return
     text = path.read_text(encoding="utf-8")
     if step["verb"] == "Append to":
-        path.write_text(text + code, encoding="utf-8")
+        path.write_text(f"{text.rstrip()}\n\n\n{code}", encoding="utf-8")
         return
     lines = text.splitlines(keepends=True)
     places = [number for number, line in enumerate(lines) if line.strip() == step["line"]]
