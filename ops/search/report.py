@@ -7,8 +7,8 @@ from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from tabulate import tabulate
 
+from ops.pages.terminal import aligned
 from ops.search.objectives import Objective
 from ops.search.trial import has_experiment
 from stages.drawing.plots import COLOURS, panel_axes
@@ -86,7 +86,7 @@ def _table(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> li
         values = [*trial.values, *(trial.params[key] for key in params)]
         rows.append([*map(_brief, values), trial.user_attrs["experiment"]])
     head = [*names, *params, "experiment"]
-    return [row.rstrip() for row in tabulate(rows, head, tablefmt="plain", disable_numparse=True).splitlines()]
+    return aligned([head, *rows], "l" * len(head))
 
 
 def _brief(value: Any) -> str:

@@ -1,3 +1,5 @@
+"""Params are read as DVC and people write them, or one sentence names the key that is wrong."""
+
 import re
 from pathlib import Path
 from typing import Literal

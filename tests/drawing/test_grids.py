@@ -1,3 +1,5 @@
+"""Grids of images: their layout, labels and bytes."""
+
 import numpy as np
 from PIL import Image
 

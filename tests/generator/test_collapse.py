@@ -1,3 +1,5 @@
+"""Warnings of a generator that collapses or diverges."""
+
 import numpy as np
 import pytest
 

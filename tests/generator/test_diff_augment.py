@@ -1,3 +1,5 @@
+"""Differentiable augmentation: statistics, gradients and its adaptive share."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""GAN losses against closed forms."""
+
 from typing import get_args
 
 import numpy as np

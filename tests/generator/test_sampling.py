@@ -1,3 +1,5 @@
+"""From latents and labels to images."""
+
 import numpy as np
 import pytest
 

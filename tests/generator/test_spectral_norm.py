@@ -1,3 +1,5 @@
+"""Spectral normalisation against the largest singular value."""
+
 import numpy as np
 import pytest
 

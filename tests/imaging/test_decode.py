@@ -1,3 +1,5 @@
+"""Image files of every supported kind to pixels, and damaged ones to a reason."""
+
 import io
 import struct
 import zlib

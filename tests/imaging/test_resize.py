@@ -1,3 +1,5 @@
+"""Resizing to a square: padding, cropping, filters and channels."""
+
 import numpy as np
 
 from stages.imaging.resize import Target, fit_square

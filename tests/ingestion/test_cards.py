@@ -1,3 +1,5 @@
+"""Cards of data sets: what they may hold, and what is refused."""
+
 import gzip
 import hashlib
 import io

@@ -1,3 +1,5 @@
+"""Downloads from a server on this machine: resumed, checked, refused."""
+
 import hashlib
 import threading
 from collections.abc import Iterator

@@ -1,3 +1,5 @@
+"""The preview picture of a data set."""
+
 import numpy as np
 from PIL import Image
 

@@ -1,3 +1,5 @@
+"""Features and probabilities of the reference network."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""Averaged weights against the recursion written out."""
+
 import numpy as np
 import pytest
 

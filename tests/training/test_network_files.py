@@ -1,3 +1,5 @@
+"""Saved networks: the same bytes for the same weights, and no code when they load."""
+
 import re
 import subprocess
 import sys

@@ -1,3 +1,5 @@
+"""Learning-rate schedules at their ends and corners."""
+
 import numpy as np
 import pytest
 

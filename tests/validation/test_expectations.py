@@ -1,3 +1,5 @@
+"""Expectations and their outcomes in reports and Data Docs."""
+
 import json
 
 import pandas as pd

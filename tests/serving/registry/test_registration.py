@@ -1,4 +1,4 @@
-"""stages.serving.registry.registration: what a registered version is told."""
+"""stages.serving.registry.registration: the description, tags and speed of a registered version."""
 
 import json
 from pathlib import Path
